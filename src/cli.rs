@@ -48,6 +48,9 @@ pub enum CliCommand {
     Setup(DiscoverArgs),
     /// Print when the groups will be switched and why, from the settings alone; assumes all conditions are met.
     Plan(PlanArgs),
+    /// Notifications of the settings ([[notify]]).
+    #[command(subcommand)]
+    Notify(NotifyCommand),
     /// Report by exit code whether the running bridge is connected; for containers.
     Healthcheck,
     /// Take a backup (the response to bridge/request/backup, or a state file) over at the next start of the bridge.
@@ -90,6 +93,13 @@ pub struct PlanArgs {
     /// Print JSON, for scripts.
     #[arg(long)]
     pub json: bool,
+}
+
+/// The commands below `notify`.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum NotifyCommand {
+    /// Send a test to each entry and print what it answers.
+    Test,
 }
 
 /// Arguments of `restore`.

@@ -15,6 +15,7 @@ pub mod domain;
 pub mod homeassistant;
 pub mod migrate;
 pub mod mqtt;
+pub mod notify;
 pub mod scheduler;
 pub mod store;
 pub mod system;

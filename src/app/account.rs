@@ -7,7 +7,10 @@ use tokio::task::spawn_blocking;
 use crate::{
     config::{Account, Settings},
     devices::{find_devices, look},
-    domain::devices::{Credentials, DeviceConfig},
+    domain::{
+        devices::{Credentials, DeviceConfig},
+        one_line::one_line,
+    },
 };
 
 /// Devices that are tried. Each counts a wrong password, and locks itself after several.
@@ -45,7 +48,7 @@ pub(super) async fn keep(settings: Settings, account: Account) -> Result<(), Str
     }
     Err(format!(
         "not stored, because no device accepted it: {}",
-        refusals.join("; ")
+        one_line(&refusals)
     ))
 }
 

@@ -19,13 +19,14 @@ use crate::{
     devices::DeviceOwner,
     domain::{
         device_metrics::MetricsRegistry, devices::EventSenders, energy_history::EnergyHistory, feed,
-        page_msg, scheduling, section_issues::SectionIssues,
+        notify_metrics::NotifyMetrics, page_msg, scheduling, section_issues::SectionIssues,
     },
     mqtt::{BridgeInfo, Channels, Control, MqttParts, MqttTask, PageChannels, link::LinkError},
+    notify::{NotifyParts, NotifyTask},
     scheduler::task::{self, SchedulerTask},
-    store::{Loaded, Section, StateFileError, Writer},
+    store::{Loaded, StateFileError, Writer},
     system::{clock::Clock, tasks::Tasks, telemetry::LogLevel},
-    web::{Served, Sessions, WebParts, WebServer},
+    web::{Served, WebParts, WebServer},
 };
 
 /// Messages on their way to the device owner, which only passes them on.
@@ -100,6 +101,7 @@ const HISTORY_WRITER: &str = "history writer";
 const WRITERS: [&str; 2] = [STATE_WRITER, HISTORY_WRITER];
 const WEB_SERVER: &str = "web server";
 const METRICS_SERVER: &str = "metrics server";
+const NOTIFIER: &str = "notifier";
 
 impl Bridge {
     /// Starts all tasks and returns at once: nothing waits for the broker or a device. With a `loader` the settings
@@ -131,7 +133,7 @@ impl Bridge {
         let metrics = MetricsRegistry::default();
         let section_issues = SectionIssues::default();
 
-        let (pages, web_servers) = web_servers(settings, &sections.sessions, &section_issues, &clock, &tasks);
+        let mut readers = readers(settings, &sections, &section_issues, &clock, &tasks);
         let info = bridge_info(settings, &clock, start_checks);
         let (calendar, calendar_in_force) = watch::channel(settings.calendar.clone());
         let calendar_task = CalendarTask::new(CalendarParts {
@@ -158,7 +160,7 @@ impl Bridge {
                 reports: events_in,
                 controls: controls.clone(),
                 heartbeat: heartbeat.clone(),
-                pages,
+                pages: readers.pages.take(),
             },
             info,
             log_level,
@@ -171,6 +173,7 @@ impl Bridge {
             metrics: metrics.clone(),
             section_issues: section_issues.clone(),
             calendar,
+            notify_metrics: readers.notify_metrics.clone(),
             history: history.clone(),
             clock: clock.clone(),
         };
@@ -189,7 +192,7 @@ impl Bridge {
             sections.devices,
         );
 
-        let (ending, ended) = mpsc::channel(8);
+        let (ending, ended) = mpsc::channel(9);
         let mut bridge = Self {
             tasks,
             stop: CancellationToken::new(),
@@ -205,9 +208,7 @@ impl Bridge {
         bridge.spawn(SCHEDULER, scheduler.run(bridge.stop.clone()), &ending);
         bridge.spawn(CALENDAR, calendar_task.run(bridge.stop.clone()), &ending);
         bridge.spawn(DEVICE_OWNER, owner.run(bridge.stop.clone()), &ending);
-        for (name, server) in web_servers {
-            bridge.spawn(name, server.run(bridge.stop.clone()), &ending);
-        }
+        bridge.spawn_readers(readers, &ending);
         bridge.spawn(STATE_WRITER, writer.run(bridge.stop_writer.clone()), &ending);
         let history_writer = write_history(history_file.writer, history, bridge.stop_writer.clone());
         bridge.spawn(HISTORY_WRITER, history_writer, &ending);
@@ -236,6 +237,15 @@ impl Bridge {
                 () = stop.cancelled() => {}
             }
         });
+    }
+
+    fn spawn_readers(&mut self, readers: Readers, ending: &mpsc::Sender<&'static str>) {
+        for (name, server) in readers.web_servers {
+            self.spawn(name, server.run(self.stop.clone()), ending);
+        }
+        if let Some(notifier) = readers.notifier {
+            self.spawn(NOTIFIER, notifier.run(self.stop.clone()), ending);
+        }
     }
 
     /// Spawns a top-level task whose end is noticed.
@@ -317,6 +327,7 @@ fn bridge_info(settings: &Settings, clock: &Clock, start_checks: Vec<String>) ->
         started_at: clock.now(),
         setup_mode: settings.needs_setup(),
         start_checks,
+        settings_error: None,
         settings: settings.digest(),
     };
     if info.setup_mode {
@@ -328,16 +339,25 @@ fn bridge_info(settings: &Settings, clock: &Clock, start_checks: Vec<String>) ->
     info
 }
 
-/// The servers that the settings ask for, and the other ends of their channels; none without `[web]` and `[metrics]`.
-fn web_servers(
+/// Those that read what is published, and the other ends of their channels.
+#[derive(Debug, Default)]
+struct Readers {
+    pages: Option<PageChannels>,
+    web_servers: Vec<(&'static str, WebServer)>,
+    notifier: Option<NotifyTask>,
+    notify_metrics: NotifyMetrics,
+}
+
+/// Those that the settings ask for; none without `[web]`, `[metrics]` and `[[notify]]`.
+fn readers(
     settings: &Settings,
-    sessions: &Section<Sessions>,
+    sections: &Sections,
     issues: &SectionIssues,
     clock: &Clock,
     tasks: &Tasks,
-) -> (Option<PageChannels>, Vec<(&'static str, WebServer)>) {
-    if !settings.web.enabled && !settings.metrics.enabled {
-        return (None, Vec::new());
+) -> Readers {
+    if !settings.web.enabled && !settings.metrics.enabled && settings.notify.is_empty() {
+        return Readers::default();
     }
     let (writer, feed) = feed::feed();
     let (messages, inbox) = page_msg::page_messages();
@@ -346,7 +366,7 @@ fn web_servers(
         feed: feed.clone(),
         messages: messages.clone(),
         issues: issues.clone(),
-        sessions: sessions.clone(),
+        sessions: sections.sessions.clone(),
         clock: clock.clone(),
         tasks: tasks.clone(),
     };
@@ -360,11 +380,26 @@ fn web_servers(
             WebServer::new(Served::Metrics, parts(&settings.metrics)),
         ));
     }
-    let channels = PageChannels {
-        feed: writer,
-        messages: inbox,
+    let notify_metrics = NotifyMetrics::default();
+    let notify_parts = || NotifyParts {
+        targets: settings.notify.clone(),
+        bridge: settings.mqtt.base_topic.at_site(settings.mqtt.site.as_ref()),
+        zone: settings.rules.location.zone.clone(),
+        feed: feed.clone(),
+        state_file: sections.status.clone(),
+        kept: sections.notifications.clone(),
+        metrics: notify_metrics.clone(),
+        clock: clock.clone(),
     };
-    (Some(channels), servers)
+    Readers {
+        notifier: (!settings.notify.is_empty()).then(|| NotifyTask::new(notify_parts())),
+        pages: Some(PageChannels {
+            feed: writer,
+            messages: inbox,
+        }),
+        web_servers: servers,
+        notify_metrics,
+    }
 }
 
 /// Writes the history until the stop. Without a meter no file is made.

@@ -10,6 +10,7 @@ use crate::{
         inventory::Inventory,
     },
     mqtt::DeletedEntities,
+    notify::KeptNotifications,
     scheduler::PersistedScheduler,
     store::{Loaded, Section, StateFile, StateFileError, StateFileStatus, StateLocation, Writer},
     system::clock::Clock,
@@ -24,6 +25,7 @@ pub(super) struct Sections {
     pub(super) inventory: Section<Inventory>,
     pub(super) deleted: DeletedEntities,
     pub(super) sessions: Section<Sessions>,
+    pub(super) notifications: Section<KeptNotifications>,
     pub(super) status: StateFileStatus,
 }
 
@@ -60,6 +62,7 @@ pub(super) fn open(
         children: file.section("hub_children_deleted_in_home_assistant"),
     };
     let sessions = file.section("web_sessions");
+    let notifications = file.section("notifications");
     let (status, writer, loaded) = file.finish()?;
     let sections = Sections {
         scheduler,
@@ -67,6 +70,7 @@ pub(super) fn open(
         inventory,
         deleted,
         sessions,
+        notifications,
         status,
     };
     Ok((sections, writer, loaded))

@@ -1,6 +1,6 @@
 //! `check`: the settings and all that they name, tried once and shown in a table.
 
-mod row;
+pub(super) mod row;
 
 use std::{io, path, sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ use super::{ExitError, load, output, permissions::permissions, sources};
 use crate::{
     app::bridge::StartError,
     cli::SettingsArgs,
-    config::{self, Settings, Sources},
+    config::{self, NotifyTarget, Settings, Sources},
     devices::{Seen, look},
     domain::{command_error::CommandError, devices::DeviceConfig},
     mqtt::{
@@ -49,6 +49,7 @@ pub(super) async fn check(args: &SettingsArgs) -> Result<(), ExitError> {
     );
     rows.push(zone(&settings.rules));
     rows.extend(state_file(&settings));
+    rows.extend(settings.notify.iter().map(notify_row));
     if settings.mqtt.enabled {
         rows.extend(broker_rows(&settings).await?);
     } else {
@@ -142,6 +143,15 @@ fn rows_without_broker(settings: &Settings) -> Vec<Row> {
         rows.push(Row::note("homeassistant", text.to_owned()));
     }
     rows
+}
+
+/// What would be sent where. `tapo2mqtt notify test` sends something.
+fn notify_row(target: &NotifyTarget) -> Row {
+    let (format, host, events) = (target.format(), target.host(), target.event_names().join(", "));
+    Row::new(
+        format!("notify {}", target.id),
+        Ok(format!("{format} to {host}: {events}")),
+    )
 }
 
 /// Whether the broker accepts the connection, and then what `bridge/state` holds.

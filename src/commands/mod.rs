@@ -5,6 +5,7 @@ mod check;
 mod demo;
 mod discover;
 mod healthcheck;
+mod notify;
 mod output;
 mod permissions;
 mod plan;
@@ -25,7 +26,7 @@ use tokio::signal::unix::Signal;
 
 use crate::{
     app::bridge::StartError,
-    cli::{Cli, CliCommand, MigrateArgs, MigrationSource, SettingsArgs},
+    cli::{Cli, CliCommand, MigrateArgs, MigrationSource, NotifyCommand, SettingsArgs},
     config::{self, Problems, Settings, Sources},
     migrate::Migrated,
     system::{program::Program, telemetry},
@@ -98,6 +99,9 @@ pub async fn execute(cli: Cli, hangup: &mut Signal, program: &Program) -> ExitAc
             .map(|()| ExitAction::Exit(ExitCode::SUCCESS)),
         CliCommand::Plan(args) => plan::plan(&args, settings).map(|()| ExitAction::Exit(ExitCode::SUCCESS)),
         CliCommand::Healthcheck => healthcheck::healthcheck(settings)
+            .await
+            .map(|()| ExitAction::Exit(ExitCode::SUCCESS)),
+        CliCommand::Notify(NotifyCommand::Test) => notify::test(settings)
             .await
             .map(|()| ExitAction::Exit(ExitCode::SUCCESS)),
         CliCommand::Restore(args) => {

@@ -70,40 +70,41 @@ impl Files<'_> {
         self.existing(leaf).map_err(|_| SECRET_FILE.to_owned())
     }
 
-    /// The content of a password file.
-    fn password(self, leaf: &Leaf<'_>) -> Result<String, Expected> {
+    /// The content of a file that holds a secret, the value of `key`.
+    fn secret(self, leaf: &Leaf<'_>, key: &str) -> Result<String, Expected> {
         let path = self.path(leaf)?;
         let text = read_text(&path, PASSWORD_FILE_MAX).map_err(|expected| match expected.as_str() {
             FILE_THAT_EXISTS => SECRET_FILE.to_owned(),
             _ => expected,
         })?;
-        password_of(&text).map(str::to_owned)
+        secret_of(&text, key).map(str::to_owned)
     }
 }
 
 /// What a key that names the file of a secret expects.
 const SECRET_FILE: &str = "the path of a file that exists, from the directory of the settings file";
 
-/// A password without what editors put around it. Anything else that is not a part of it is a mistake: the device would
+/// A secret without what editors put around it. Anything else that is not a part of it is a mistake: the device would
 /// only say that the password is wrong.
-fn password_of(text: &str) -> Result<&str, Expected> {
+fn secret_of<'a>(text: &'a str, key: &str) -> Result<&'a str, Expected> {
     let text = text.trim_start_matches('\u{feff}');
-    let password = text.trim_end_matches(['\r', '\n']);
+    let secret = text.trim_end_matches(['\r', '\n']);
     let blank = |c: Option<char>| c.is_some_and(char::is_whitespace);
-    let mistake = if password.is_empty() {
-        "a file with a password in it"
-    } else if password.contains('\0') {
-        "a text file; it has a NUL character"
-    } else if password.starts_with(['\r', '\n']) {
-        "a file with the password in its first line; that line is empty"
-    } else if password.contains(['\r', '\n']) {
-        "a file with one line; it has several"
-    } else if blank(password.chars().next()) || blank(password.chars().next_back()) {
-        "a password without a blank at its start or end; if it belongs to the password, set `password` instead"
+    Err(if secret.is_empty() {
+        format!("a file with a {key} in it")
+    } else if secret.contains('\0') {
+        "a text file; it has a NUL character".to_owned()
+    } else if secret.starts_with(['\r', '\n']) {
+        format!("a file with the {key} in its first line; that line is empty")
+    } else if secret.contains(['\r', '\n']) {
+        "a file with one line; it has several".to_owned()
+    } else if blank(secret.chars().next()) || blank(secret.chars().next_back()) {
+        format!(
+            "a {key} without a blank at its start or end; if it belongs to the {key}, set `{key}` instead"
+        )
     } else {
-        return Ok(password);
-    };
-    Err(mistake.to_owned())
+        return Ok(secret);
+    })
 }
 
 /// Reads `username`, and `password` or `password_file`. Placeholders count as not set.
@@ -128,18 +129,27 @@ pub(super) fn credentials(table: &mut Table<'_>, files: Files<'_>) -> Read<Optio
 
 /// Reads `password` or `password_file`, whichever the highest layer has. An empty one is not set.
 pub(super) fn password(table: &mut Table<'_>, files: Files<'_>) -> Read<Option<Secret>> {
-    let inline = table.secret("password");
-    let file_layer = table.layer("password_file");
+    secret(table, ["password", "password_file"], files)
+}
+
+/// The same of another secret: the key that holds it, and the key that names its file.
+pub(super) fn secret(
+    table: &mut Table<'_>,
+    [key, file_key]: [&'static str; 2],
+    files: Files<'_>,
+) -> Read<Option<Secret>> {
+    let inline = table.secret(key);
+    let file_layer = table.layer(file_key);
     let inline = inline?.filter(|(_, text)| !text.is_empty());
     match (inline, file_layer) {
         (Some((layer, _)), Some(file)) if layer == file => {
-            let expected = "either password or password_file, not both";
-            Err(table.secret_problem("password", expected))
+            let expected = format!("either {key} or {file_key}, not both");
+            Err(table.secret_problem(key, expected))
         }
         (Some((layer, text)), file) if file.is_none_or(|file| file < layer) => Ok(Some(Secret::new(text))),
         _ => {
-            let read = |leaf: &Leaf<'_>| files.password(leaf);
-            Ok(table.optional_secret("password_file", read)?.map(Secret::new))
+            let read = |leaf: &Leaf<'_>| files.secret(leaf, key);
+            Ok(table.optional_secret(file_key, read)?.map(Secret::new))
         }
     }
 }

@@ -32,6 +32,7 @@ impl SettingsDiff {
             ("state", running.state_file == read.state_file),
             ("web", running.web == read.web),
             ("metrics", running.metrics == read.metrics),
+            ("notify", running.notify == read.notify),
             ("log.format", running.log.format == read.log.format),
         ] {
             difference.needs_restart.extend(changed(section, same));
@@ -44,6 +45,7 @@ impl SettingsDiff {
             earlier_state_file: running.earlier_state_file.clone(),
             web: running.web.clone(),
             metrics: running.metrics.clone(),
+            notify: running.notify.clone(),
             log: Log {
                 format: running.log.format,
                 ..read.log

@@ -30,6 +30,7 @@ mod loader;
 mod location;
 mod mqtt;
 mod names;
+mod notify;
 mod parse;
 mod place;
 mod problem;
@@ -67,6 +68,7 @@ pub use layers::{DEFAULTS, Sources};
 pub use loader::Loader;
 pub use mqtt::{ClientCertificate, Mqtt, MqttLogin, Tls, TlsRoots};
 pub(crate) use names::nearest;
+pub use notify::{Delivery, HttpFormat, NotifyTarget};
 pub use problem::{Problem, Problems};
 pub use report::Reporting;
 pub use web::Web;
@@ -131,6 +133,8 @@ pub struct Settings {
     pub metrics: Web,
     /// The calendar of holidays, which is read again from time to time.
     pub calendar: Option<CalendarFile>,
+    /// Who is notified of what.
+    pub notify: Vec<NotifyTarget>,
     /// Groups and their schedules, and what those refer to: sensors, the place, the time zone.
     pub rules: Rules,
     /// Where the bridge keeps what must survive a restart; `None` keeps nothing, as the demo does.
@@ -269,6 +273,7 @@ impl Settings {
             "log": self.log.digest(),
             "web": self.web.digest(),
             "metrics": self.metrics.digest(),
+            "notify": self.notify.iter().map(NotifyTarget::digest).collect::<Vec<_>>(),
             "timezone": self.rules.location.zone.iana_name(),
             "sensors": self.rules.sensors.iter().map(|sensor| &sensor.id).collect::<Vec<_>>(),
             "groups": self.rules.groups.iter().map(group::digest).collect::<Vec<_>>(),
@@ -410,6 +415,7 @@ fn read(root: &mut Table<'_>, sources: &Sources) -> Read<Settings> {
     let log = root.section("log", bridge::log);
     let web = root.section("web", |table| web::web(table, files));
     let metrics = root.section("metrics", |table| web::metrics(table, files));
+    let notify = notify::read_all(root, files);
     let topics = match (&mqtt, &homeassistant) {
         (Ok(mqtt), Ok(homeassistant)) => Some(topics(mqtt, homeassistant)),
         _ => None,
@@ -462,6 +468,7 @@ fn read(root: &mut Table<'_>, sources: &Sources) -> Read<Settings> {
         web: web?,
         metrics: metrics?,
         calendar,
+        notify: notify?,
         rules,
         state_file: Some(state_file),
         account_file: Some(account_file),

@@ -71,6 +71,7 @@ impl Report {
             source: self.origin(value),
             entries: entries.iter().map(|(key, value)| (key.as_str(), value)).collect(),
             known: Vec::new(),
+            has_secrets: false,
         };
         let result = read(&mut table);
         table.report_unknown();
@@ -127,6 +128,8 @@ pub(super) struct Table<'a> {
     source: String,
     entries: BTreeMap<&'a str, &'a Value>,
     known: Vec<&'static str>,
+    /// Whether a key of it holds a secret.
+    has_secrets: bool,
 }
 
 impl<'a> Table<'a> {
@@ -171,6 +174,7 @@ impl<'a> Table<'a> {
 
     /// A text that no problem may show, and the layer it comes from.
     pub(super) fn secret(&mut self, key: &'static str) -> Read<Option<(Layer, &'a str)>> {
+        self.has_secrets = true;
         let Some(value) = self.find(key) else {
             return Ok(None);
         };
@@ -344,12 +348,11 @@ impl<'a> Table<'a> {
     /// The value of an unknown key is not shown: it may be a password whose key is mistyped.
     fn report_unknown(&self) {
         let unknown = self.entries.iter().filter(|(key, _)| !self.known.contains(key));
-        // In such a section a key may be a password that lost its key.
-        let has_secrets = self.known.contains(&"password");
         for (key, value) in unknown {
             let source = self.report.origin(value);
             let expected = format!("unknown key, expected {}", one_of(&self.known, key));
-            let is_meant = !has_secrets || nearest(&self.known, key).is_some();
+            // In a section with secrets a key may be a password that lost its key.
+            let is_meant = !self.has_secrets || nearest(&self.known, key).is_some();
             let shown = if is_meant { shown_key(key) } else { cut_key(key) };
             self.report
                 .report_at(source, self.path_of(&shown), &self.path_of(key), None, expected);

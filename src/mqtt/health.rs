@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::SignedDuration;
 use serde::Serialize;
 use tokio::{sync::mpsc, time::Instant};
 
@@ -14,6 +15,7 @@ use crate::{
     domain::{
         device_metrics::{DeviceHealth, MetricsRegistry},
         devices::DeviceMsg,
+        notify_metrics::{NotifyHealth, NotifyMetrics},
         report::Phase,
         section_issues::SectionIssues,
     },
@@ -34,6 +36,8 @@ const STORM_LOSSES: usize = 5;
 /// Lost connections that are remembered.
 const LOSSES_KEPT: usize = 100;
 const STORM_WINDOW: Duration = Duration::from_mins(5);
+/// Notifications that fail for so long need attention.
+const NOTIFY_LIMIT: SignedDuration = SignedDuration::from_mins(15);
 /// A wall clock that moves this much against the steady one jumped.
 const JUMP_LIMIT: f64 = 2.0;
 
@@ -41,6 +45,7 @@ const JUMP_LIMIT: f64 = 2.0;
 #[derive(Debug)]
 pub(super) struct HealthCollector {
     metrics: MetricsRegistry,
+    notify: NotifyMetrics,
     tasks: Tasks,
     clock: Clock,
     state_file: StateFileStatus,
@@ -71,6 +76,9 @@ pub(super) struct Health {
     /// `null` without a broker.
     mqtt: Option<BrokerHealth>,
     devices: BTreeMap<DeviceId, DeviceHealth>,
+    /// By entry of the settings.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    notify: BTreeMap<String, NotifyHealth>,
     pub(super) issues: Vec<String>,
 }
 
@@ -132,6 +140,7 @@ struct Queues {
 impl HealthCollector {
     pub(super) fn new(
         metrics: MetricsRegistry,
+        notify: NotifyMetrics,
         tasks: Tasks,
         clock: Clock,
         state_file: StateFileStatus,
@@ -141,6 +150,7 @@ impl HealthCollector {
         Self {
             broker: (false, clock.now()),
             metrics,
+            notify,
             tasks,
             clock,
             state_file,
@@ -202,6 +212,8 @@ impl HealthCollector {
         let mut issues = self.issues(&queues);
         issues.extend(broken_devices(&devices));
         issues.extend(failed_tasks(&tasks));
+        let notify = self.notify.entries();
+        issues.extend(failing_notifications(&notify, self.clock.now()));
         issues.extend(self.state_file.error());
         self.shown = self.section_issues.list();
         issues.extend(self.shown.iter().cloned());
@@ -226,6 +238,7 @@ impl HealthCollector {
                 link,
             }),
             devices,
+            notify,
             issues,
         }
     }
@@ -312,6 +325,17 @@ fn failed_tasks(tasks: &BTreeMap<Arc<str>, TaskCounts>) -> Vec<String> {
         .collect()
 }
 
+/// Entries of the settings to which no notification could be sent for long.
+fn failing_notifications(entries: &BTreeMap<String, NotifyHealth>, now: jiff::Timestamp) -> Vec<String> {
+    let failing = entries.iter().filter_map(|(id, health)| {
+        let since = health.failing_since?;
+        let is_long = now.duration_since(since) >= NOTIFY_LIMIT;
+        let why = health.error.as_deref().unwrap_or("unknown");
+        is_long.then(|| format!("no notification could be sent to {id} since {since:.0} ({why})"))
+    });
+    failing.collect()
+}
+
 /// Resident memory; `None` where the system does not show it.
 fn resident_bytes() -> Option<u64> {
     resident_of(&std::fs::read_to_string("/proc/self/status").ok()?)
@@ -326,8 +350,6 @@ fn resident_of(status: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use jiff::SignedDuration;
-
     use super::*;
 
     fn collector() -> (HealthCollector, Clock) {
@@ -336,6 +358,7 @@ mod tests {
         let (metrics, tasks) = (MetricsRegistry::default(), Tasks::default());
         let health = HealthCollector::new(
             metrics,
+            NotifyMetrics::default(),
             tasks,
             clock.clone(),
             state_file,
@@ -429,6 +452,25 @@ mod tests {
             assert_eq!(broken_devices(&device(phase, 0)), [expected]);
         }
         assert_eq!(broken_devices(&device(Phase::Degraded, 0)), [""; 0]);
+    }
+
+    #[test]
+    fn notifications_that_fail_for_long_are_an_issue() {
+        let since = jiff::Timestamp::UNIX_EPOCH;
+        let health = NotifyHealth {
+            failing_since: Some(since),
+            error: Some("it answers 500".to_owned()),
+            ..NotifyHealth::default()
+        };
+        let entries = BTreeMap::from([("phone".to_owned(), health)]);
+        assert_eq!(
+            failing_notifications(&entries, since + SignedDuration::from_mins(14)),
+            [""; 0]
+        );
+        assert_eq!(
+            failing_notifications(&entries, since + NOTIFY_LIMIT),
+            ["no notification could be sent to phone since 1970-01-01T00:00:00Z (it answers 500)"]
+        );
     }
 
     #[tokio::test]

@@ -19,7 +19,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use ha_discovery::NodeId;
+use ha_discovery::{NodeId, STATE_TEXT_MAX};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -54,7 +54,7 @@ use bridge_info::{BridgeInfo, DeviceEntry, EventBody, InfoPayload, LastError};
 use earlier_run::EarlierRun;
 use erasures::Erasures;
 use other_bridge::OtherBridge;
-use planner::{DeviceId, GroupId, OutletKey, OutletPath, Power, plan::Vacation, rules::Rules};
+use planner::{DeviceId, GroupId, OutletKey, OutletPath, Power, plan::Vacation, rules::Rules, shortened};
 use read_back::ReadBack;
 use recent_events::RecentEvents;
 use retained_outlets::{EarlierDevice, OutletEntry, RetainedOutlets};
@@ -104,8 +104,6 @@ pub(super) struct Publisher {
     erasures: Erasures,
     /// Discovery of an earlier run that was removed and is not in the log yet.
     removed_discovery: Vec<NodeId>,
-    /// Why the settings that were read last are not in force.
-    settings_error: Option<String>,
     /// Of `bridge/devices` and `bridge/info`.
     overview: Throttle,
     events: RecentEvents,
@@ -194,7 +192,6 @@ impl Publisher {
             removed_earlier: Vec::new(),
             erasures: Erasures::default(),
             removed_discovery: Vec::new(),
-            settings_error: None,
             overview: Throttle::new(OVERVIEW_PAUSE),
             events: RecentEvents::default(),
             sensors: Arc::default(),
@@ -538,7 +535,8 @@ impl Publisher {
 
     /// Whether the settings that were read last are in force, and why not. Shown in `bridge/last_error`.
     pub(super) fn set_settings_error(&mut self, error: Option<String>) {
-        self.settings_error = error;
+        self.info.settings_error = error.map(|why| shortened(why, STATE_TEXT_MAX));
+        self.publish_info();
         self.publish_last_error(None);
     }
 
@@ -1041,7 +1039,7 @@ impl Publisher {
             .filter(has_error)
             .or_else(|| self.reports().find(has_error));
         let now = self.clock.now();
-        let error = match (report, &self.settings_error) {
+        let error = match (report, &self.info.settings_error) {
             (None, Some(why)) => LastError::of_settings(why, now),
             _ => LastError::of(report, now),
         };

@@ -24,6 +24,7 @@ use crate::{
     domain::{
         devices::DeviceMsg,
         inventory::Inventory,
+        one_line::{listed, one_line},
         request_reply::RequestReply,
         scheduling::{ReloadedRules, RequestError, SchedulerMsg},
         topics::Topics,
@@ -250,10 +251,10 @@ impl Reloader {
     ) {
         self.is_trying = false;
         let result = trial.result.map_err(|reasons| {
-            for reason in &reasons {
+            for reason in logged(&reasons) {
                 error!(%reason, "the bridge could not start again; not restarted");
             }
-            RequestError::InvalidSettings(reasons.join("; "))
+            RequestError::InvalidSettings(one_line(&reasons))
         });
         trial
             .reply
@@ -356,7 +357,7 @@ impl Reloader {
         for reply in self.reading.take().unwrap_or_default() {
             reply.send(match outcome {
                 Ok(reloaded) => Ok(json!(reloaded.difference)),
-                Err(reasons) => Err(RequestError::InvalidSettings(reasons.join("; "))),
+                Err(reasons) => Err(RequestError::InvalidSettings(one_line(reasons))),
             });
         }
         let next = std::mem::take(&mut self.next);
@@ -480,12 +481,18 @@ pub(super) fn log_devices(reloaded: &Reloaded) {
     );
 }
 
+/// A line of the log for each reason, and one that counts the rest.
+fn logged(reasons: &[String]) -> Vec<String> {
+    let (listed, more) = listed(reasons);
+    listed.iter().cloned().chain(more).collect()
+}
+
 /// Logs the outcome of a reload.
 pub(super) fn log(outcome: &Result<Reloaded, Vec<String>>) {
     let difference = match outcome {
         Ok(reloaded) => &reloaded.difference,
         Err(reasons) => {
-            for reason in reasons {
+            for reason in logged(reasons) {
                 error!(%reason, "invalid settings; nothing is changed");
             }
             return;

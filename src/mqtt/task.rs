@@ -51,6 +51,8 @@ use crate::{
         feed::FeedWriter,
         inventory::Inventory,
         network_device::NetworkDevice,
+        notify_metrics::NotifyMetrics,
+        one_line::one_line,
         page_msg::PageMsg,
         reply::CommandOutcome,
         report::{Availability, DeviceReport},
@@ -142,6 +144,8 @@ pub struct MqttParts {
     pub section_issues: SectionIssues,
     /// To the task that reads the calendar: that of the settings in force.
     pub calendar: watch::Sender<Option<CalendarFile>>,
+    /// How notifications go out, for `bridge/health`.
+    pub notify_metrics: NotifyMetrics,
     /// What outlets used when.
     pub history: EnergyHistory,
     /// The wall clock.
@@ -232,6 +236,7 @@ impl MqttTask {
             history: parts.history,
             health: HealthCollector::new(
                 parts.metrics,
+                parts.notify_metrics,
                 tasks.clone(),
                 parts.clock,
                 parts.state_file,
@@ -757,7 +762,7 @@ impl MqttTask {
                 self.on_reloaded(reloaded);
                 self.publisher.set_settings_error(None);
             }
-            Err(reasons) => self.publisher.set_settings_error(Some(reasons.join("; "))),
+            Err(reasons) => self.publisher.set_settings_error(Some(one_line(reasons))),
         }
         self.reloader.reply(&outcome);
     }

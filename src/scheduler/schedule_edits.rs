@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tracing::warn;
 
-use crate::config::{Problems, parse_schedule, schedule_definition};
+use crate::{
+    config::{Problems, parse_schedule, schedule_definition},
+    domain::one_line,
+};
 use planner::{
     GroupId, ScheduleId,
     plan::ScheduleStatus,
@@ -149,10 +152,10 @@ pub(super) fn of_group(
     schedules
 }
 
-/// All problems on one line.
+/// The problems on one line.
 pub(super) fn one_line(problems: &Problems) -> String {
     let each: Vec<String> = problems.0.iter().map(ToString::to_string).collect();
-    each.join("; ")
+    one_line::one_line(&each)
 }
 
 /// A schedule as `schedule/list` answers it: its parts as text, what it does now, and its definition, which

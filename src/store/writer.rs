@@ -37,6 +37,14 @@ impl StateFileStatus {
     pub fn error(&self) -> Option<String> {
         self.0.borrow().clone()
     }
+
+    /// Waits until that changes.
+    pub async fn changed(&mut self) {
+        if self.0.changed().await.is_err() {
+            // Nothing is written any more.
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 /// What is written, and where.

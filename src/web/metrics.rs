@@ -120,6 +120,11 @@ fn of_bridge(families: &mut Families<'_>, info: &Value, health: &Value) {
     ] {
         families.add_value(&QUEUE, &[("queue", queue)], length);
     }
+    for (entry, counts) in health["notify"].as_object().into_iter().flatten() {
+        families.add_value(&NOTIFY_SENT, &[("notify", entry)], &counts["sent"]);
+        families.add_value(&NOTIFY_FAILED, &[("notify", entry)], &counts["failed"]);
+        families.add_value(&NOTIFY_WAITING, &[("notify", entry)], &counts["waiting"]);
+    }
     for (task, counts) in health["tasks"].as_object().into_iter().flatten() {
         families.add_value(&TASK_RUNNING, &[("task", task)], &counts["running"]);
         families.add_value(&TASK_FAILURES, &[("task", task)], &counts["failed"]);
@@ -245,6 +250,12 @@ static QUEUE: Family = gauge("queue_length", "What waits in a queue.");
 static TASK_RUNNING: Family = gauge("task_running", "How many of these tasks run.");
 static TASK_FAILURES: Family = counter("task_failures", "How often a task failed.");
 static TASK_RESTARTS: Family = counter("task_restarts", "How often a task was started again.");
+static NOTIFY_SENT: Family = counter("notifications_sent", "Notifications that were sent.");
+static NOTIFY_FAILED: Family = counter(
+    "notifications_failed",
+    "Attempts to send notifications that failed.",
+);
+static NOTIFY_WAITING: Family = gauge("notifications_waiting", "Notifications that wait.");
 static DEVICE_UP: Family = gauge("device_up", "Whether the device is online.");
 static DEVICE_INFO: Family = gauge("device_info", "What the device is, and what reaches it.");
 static DEVICE_LOGINS: Family = counter("device_logins", "Logins to the device.");

@@ -24,6 +24,7 @@ use tapo2mqtt::{
         device_metrics::MetricsRegistry,
         devices::{DeviceEvent, DeviceMsg, DeviceTarget},
         energy_history::EnergyHistory,
+        notify_metrics::NotifyMetrics,
         reply::Applied,
         report::{
             Availability, ChangedBy, Condition, Countdown, DeviceReport, DeviceRules, Energy, Event,
@@ -160,6 +161,7 @@ impl LoopHarness {
                 started_at: clock.now(),
                 setup_mode: false,
                 start_checks: Vec::new(),
+                settings_error: None,
                 settings: settings.digest(),
             },
             log_level: LogLevel::detached(Level::Info),
@@ -173,6 +175,7 @@ impl LoopHarness {
             keep_account: |_, _| Box::pin(async { Err("not in this test".to_owned()) }),
             loader: None,
             metrics: MetricsRegistry::default(),
+            notify_metrics: NotifyMetrics::default(),
             clock,
         };
         let tasks = Tasks::default();

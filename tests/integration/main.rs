@@ -40,6 +40,7 @@ mod link;
 mod log;
 mod metrics;
 mod mosquitto;
+mod notify;
 mod other_bridge;
 mod own_client;
 mod packaging;

@@ -1,7 +1,7 @@
 //! The table that `check` prints.
 
 /// One line of the table.
-pub(super) struct Row {
+pub(in crate::commands) struct Row {
     what: String,
     status: RowResult,
     text: String,
@@ -16,7 +16,7 @@ enum RowResult {
 }
 
 impl Row {
-    pub(super) fn new(what: impl Into<String>, result: Result<String, String>) -> Self {
+    pub(in crate::commands) fn new(what: impl Into<String>, result: Result<String, String>) -> Self {
         let (status, text) = match result {
             Ok(text) => (RowResult::Ok, text),
             Err(text) => (RowResult::Failed, text),
@@ -28,19 +28,19 @@ impl Row {
         }
     }
 
-    pub(super) fn note(what: impl Into<String>, text: String) -> Self {
+    pub(in crate::commands) fn note(what: impl Into<String>, text: String) -> Self {
         Self {
             status: RowResult::Note,
             ..Self::new(what, Ok(text))
         }
     }
 
-    pub(super) fn failed(&self) -> bool {
+    pub(in crate::commands) fn failed(&self) -> bool {
         self.status == RowResult::Failed
     }
 }
 
-pub(super) fn table(rows: &[Row], color: bool) -> String {
+pub(in crate::commands) fn table(rows: &[Row], color: bool) -> String {
     let width = rows.iter().map(|row| row.what.len()).max().unwrap_or(0);
     let line = |row: &Row| {
         let (word, code) = match row.status {

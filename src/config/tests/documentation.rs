@@ -40,7 +40,7 @@ pub(super) const HOLIDAYS: &str =
     "BEGIN:VCALENDAR\nBEGIN:VEVENT\nDTSTART:20260101\nEND:VEVENT\nEND:VCALENDAR\n";
 
 /// A home with the files that the documentation names.
-fn documented(content: &str) -> Home {
+pub(super) fn documented(content: &str) -> Home {
     [
         "ca.pem",
         "client.pem",
@@ -50,10 +50,12 @@ fn documented(content: &str) -> Home {
         "heater-password",
         "web-password",
         "metrics-password",
+        "notify-token",
     ]
     .into_iter()
     .fold(Home::toml(content), |home, file| home.with_file(file, "content"))
     .with_file("holidays.ics", HOLIDAYS)
+    .with_file("notify-url", "https://example.com/hook")
 }
 
 #[test]

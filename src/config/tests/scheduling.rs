@@ -791,10 +791,7 @@ fn a_definition_is_the_schedule() {
     }
     let mut seen = 0;
     for text in texts {
-        let mut home = Home::toml(&text).with_file("holidays.ics", super::documentation::HOLIDAYS);
-        for file in ["ca.pem", "client.pem", "client.key", "mqtt-password"] {
-            home = home.with_file(file, "content");
-        }
+        let home = super::documentation::documented(&text);
         let rules = home.load().unwrap_or_else(|problems| panic!("{problems}")).rules;
         let of_groups = rules.groups.iter();
         let schedules = of_groups.flat_map(|group| group.schedules.iter().map(move |found| (group, found)));

@@ -81,6 +81,7 @@ fn published(report: &DeviceReport, statuses: &StatusCache) -> BTreeMap<String, 
         started_at: jiff::Timestamp::UNIX_EPOCH,
         setup_mode: false,
         start_checks: Vec::new(),
+        settings_error: None,
         settings: Value::Null,
     };
     let online = availability(Reachable::Online);

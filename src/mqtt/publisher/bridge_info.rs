@@ -27,6 +27,8 @@ pub struct BridgeInfo {
     pub setup_mode: bool,
     /// The findings of the start, such as a state file that was set aside.
     pub start_checks: Vec<String>,
+    /// Why the settings that were read last are not used.
+    pub settings_error: Option<String>,
     /// The settings without secrets.
     pub settings: Value,
 }
@@ -43,6 +45,8 @@ pub(crate) struct InfoPayload<'a> {
     /// `null` until the scheduler has sent it.
     vacation: Option<bool>,
     vacation_since: Option<Timestamp>,
+    /// Why the settings that were read last are not used; `null` if they are.
+    settings_error: Option<&'a str>,
     settings: &'a Value,
 }
 
@@ -68,6 +72,7 @@ impl<'a> InfoPayload<'a> {
                 Some(Vacation::Since(instant)) => Some(instant),
                 Some(Vacation::Off) | None => None,
             },
+            settings_error: about.settings_error.as_deref(),
             settings: &about.settings,
         }
     }

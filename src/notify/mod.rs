@@ -1,0 +1,17 @@
+//! Notifications: a message to people when something is wrong, and one when it is over.
+//!
+//! Everything is read from what is published, so nothing waits for a notification.
+
+mod cause;
+mod conditions;
+mod ledger;
+mod notice;
+mod recipient;
+mod request;
+mod sender;
+
+mod task;
+
+pub use ledger::KeptNotifications;
+pub use sender::{Sender, send_test};
+pub use task::{NotifyParts, NotifyTask};

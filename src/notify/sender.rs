@@ -1,0 +1,87 @@
+//! Sends notifications to one entry of the settings.
+
+use tracing::debug;
+
+use super::{
+    notice::{Notice, NotifyMessage},
+    request::NotifyRequest,
+};
+use crate::{
+    config::{Delivery, HttpFormat, NotifyTarget},
+    system::{Secret, clock::Clock, http::HttpClient},
+};
+
+/// Sends to one entry.
+#[derive(Debug, Clone)]
+pub struct Sender {
+    /// The name of the bridge.
+    bridge: String,
+    way: Way,
+}
+
+#[derive(Debug, Clone)]
+enum Way {
+    Http {
+        client: HttpClient,
+        format: HttpFormat,
+        url: Secret,
+        token: Option<Secret>,
+    },
+}
+
+impl Sender {
+    /// For an entry of the settings of the bridge with this name.
+    ///
+    /// # Errors
+    /// Why nothing can be sent that way.
+    pub fn new(bridge: &str, target: &NotifyTarget) -> Result<Self, String> {
+        let way = match &target.delivery {
+            Delivery::Http {
+                format, url, token, ..
+            } => Way::Http {
+                client: HttpClient::new().map_err(|error| error.to_string())?,
+                format: *format,
+                url: url.clone(),
+                token: token.clone(),
+            },
+        };
+        Ok(Self {
+            bridge: bridge.to_owned(),
+            way,
+        })
+    }
+
+    /// Sends notifications in one message. Returns what was answered.
+    pub(super) async fn send(self, notices: Vec<Notice>, left_out: u64) -> Result<String, String> {
+        let message = NotifyMessage::of(&self.bridge, &notices, left_out);
+        let answer = match &self.way {
+            Way::Http {
+                client,
+                format,
+                url,
+                token,
+            } => {
+                let request =
+                    NotifyRequest::new(*format, url, token.as_ref(), &self.bridge, &message, &notices);
+                let header = request.header.as_ref().map(|(name, value)| (*name, value));
+                let sent = client
+                    .post_json(&request.url, header, request.body.to_string())
+                    .await;
+                let status = sent.map_err(|error| error.to_string())?;
+                format!("HTTP {status}")
+            }
+        };
+        debug!(title = message.title, answer, "notification sent");
+        Ok(answer)
+    }
+}
+
+/// Sends a test to an entry. Returns what was answered.
+///
+/// # Errors
+/// Why it was not sent.
+pub async fn send_test(bridge: &str, target: &NotifyTarget, clock: &Clock) -> Result<String, String> {
+    Sender::new(bridge, target)?
+        .send(vec![Notice::test(clock.read())], 0)
+        .await
+}
