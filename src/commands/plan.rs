@@ -30,6 +30,7 @@ use planner::{
     safety::Safety,
     setpoint::Setpoint,
     sun_days::SunDays,
+    thermostat::Goal,
 };
 
 /// Longer than a week, so that every schedule had an edge since: none waits for its first one (`catch_up`).
@@ -50,8 +51,11 @@ struct GroupOutlook {
     group: GroupId,
     #[serde(skip)]
     name: String,
-    /// What it should be at the beginning; `null`: not controlled.
+    /// What it should be at the beginning; `null`: not controlled, or by a thermostat, whose temperature is not known here.
     expected: Option<Power>,
+    /// What its thermostat holds at the beginning.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<Value>,
     reason: Reason,
     changes: Vec<Line>,
     /// What the sun does to its schedules in this time, by schedule.
@@ -62,7 +66,8 @@ struct GroupOutlook {
 struct Line {
     at: String,
     outlets: Vec<OutletPath>,
-    state: Power,
+    /// `null` where a thermostat decides.
+    state: Option<Power>,
     /// What a thermostat holds from then on, on the scale of its sensor; `null`: it only protects against frost.
     #[serde(skip_serializing_if = "Option::is_none")]
     target: Option<Value>,
@@ -122,12 +127,15 @@ fn look(rules: &Rules, from: Timestamp, days: u16) -> PlanOutlook {
         from: rfc3339(from, zone),
         until: rfc3339(until, zone),
         groups: groups
-            .map(|(group, GroupPlan { expected, reason, .. })| {
+            .map(|(group, plan)| {
+                let GroupPlan { expected, reason, .. } = plan;
                 let changes = forecast(&inputs, &group.id, until);
+                let goal = plan.thermostat.and_then(|thermostat| thermostat.goal);
                 GroupOutlook {
                     group: group.id.clone(),
                     name: group.name.clone(),
-                    expected,
+                    expected: expected.filter(|_| goal.is_none()),
+                    target: goal.map(target),
                     reason,
                     changes: changes.into_iter().map(|change| line(change, zone)).collect(),
                     sun: sun_days(group, rules, from, days),
@@ -152,13 +160,25 @@ fn line(change: PlannedChange, zone: &TimeZone) -> Line {
     Line {
         at: rfc3339(change.at, zone),
         outlets: change.outlets,
-        state: change.power,
-        target: change
-            .goal
-            .map(|goal| json!(goal.target().map(Setpoint::degrees))),
+        state: Some(change.power).filter(|_| change.goal.is_none()),
+        target: change.goal.map(target),
         source: change.source,
         rule: change.rule.map(|rule| rule.to_string()),
         reason: change.reason,
+    }
+}
+
+fn target(goal: Goal) -> Value {
+    json!(goal.target().map(Setpoint::degrees))
+}
+
+/// What is wanted, in one word: a state, or the target of a thermostat.
+fn word(state: Option<Power>, target: Option<&Value>) -> String {
+    match (state, target) {
+        (_, Some(Value::Number(degrees))) => format!("{}°", degrees.as_f64().unwrap_or_default()),
+        (_, Some(_)) => "frost".to_owned(),
+        (Some(power), None) => power.to_string(),
+        (None, None) => "-".to_owned(),
     }
 }
 
@@ -177,20 +197,19 @@ fn write(out: &mut String, outlook: &PlanOutlook, rules: &Rules) -> fmt::Result 
     }
     for group in &outlook.groups {
         writeln!(out, "\n{} ({})", group.group, group.name)?;
-        let beginning = group
-            .expected
-            .map_or_else(|| "-".to_owned(), |power| power.to_string());
-        writeln!(out, "  {:<25}  {beginning:<3}  {}", "now", group.reason)?;
+        let beginning = word(group.expected, group.target.as_ref());
+        let width = if group.target.is_some() { 5 } else { 3 };
+        writeln!(out, "  {:<25}  {beginning:<width$}  {}", "now", group.reason)?;
         for (schedule, days) in &group.sun {
-            writeln!(out, "  {:<25}  {:<3}  {schedule}: {days}", "note", "")?;
+            writeln!(out, "  {:<25}  {:<width$}  {schedule}: {days}", "note", "")?;
         }
         let members = rules.group(&group.group).map_or(0, |group| group.outlets.len());
         for line in &group.changes {
             write!(
                 out,
-                "  {}  {:<3}  {}",
+                "  {}  {:<width$}  {}",
                 line.at,
-                line.state.to_string(),
+                word(line.state, line.target.as_ref()),
                 line.reason
             )?;
             // All of them, unless it names some.

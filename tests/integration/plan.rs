@@ -144,7 +144,7 @@ fn plan_says_what_a_recipe_does_and_by_which_rule() {
         (
             "frost-guard.toml",
             "shed",
-            "now                        ON   target 5 °C",
+            "now                        5°     target 5 °C",
         ),
         (
             "incubator.toml",

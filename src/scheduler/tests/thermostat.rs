@@ -8,19 +8,19 @@ use proptest::{prelude::*, test_runner::TestCaseResult};
 use super::{
     room::Room,
     rules::{OFF, ON, rules},
-    simulation::Simulation,
+    simulation::{DeviceCountdown, Simulation},
 };
 use crate::domain::{
     command::Action,
     command_error::ErrorCode,
     heating::{HeatingChange, Tenths},
     report::EventKind,
-    scheduling::Request,
+    scheduling::{FailSafeState, Request},
 };
 use planner::{
     overrides::Lifetime,
     period::Period,
-    plan::Source,
+    plan::{SafetyState, Source},
     rules::{Group, Limits, Rules, Schedule},
     sensor::{Scale, SensorSource, SensorSpec, SensorTopic},
     setpoint::Setpoint,
@@ -304,6 +304,39 @@ async fn a_duty_protects_against_frost_without_a_thermometer() {
     // Without the bridge it ends all the same.
     simulation.pass("12m").await;
     assert_eq!(simulation.power("heater"), OFF);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_countdown_the_bridge_alone_ends_a_lease() {
+    let mut simulation = simulation(heated(Vec::new()), 15.0).await;
+    simulation.relay("heater").countdown = DeviceCountdown::Unsupported;
+    simulation.pass("5m").await;
+    assert_eq!(simulation.power("heater"), ON);
+    assert_eq!(
+        simulation.standing("heater").failsafe,
+        Some(FailSafeState::Unsupported)
+    );
+    room(&mut simulation).silent = true;
+    simulation.pass("10m 5s").await;
+    assert_eq!(simulation.power("heater"), OFF);
+    assert_eq!(simulation.violations, [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broken_thermometer_counts_as_silent() {
+    let mut simulation = simulation(heated(Vec::new()), 15.0).await;
+    simulation.pass("5m").await;
+    assert_eq!(simulation.power("heater"), ON);
+    // What a DS18B20 without its wire shows.
+    room(&mut simulation).silent = true;
+    simulation.publish("home/room", "-127").await;
+    simulation.pass("1s").await;
+    assert_eq!(simulation.power("heater"), OFF);
+    let group = simulation.group();
+    assert_eq!(
+        (group.source, group.safety),
+        (Source::Safety, SafetyState::Tripped)
+    );
 }
 
 fn tenths(degrees: f64) -> Tenths {
