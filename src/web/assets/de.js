@@ -148,6 +148,8 @@ export const de = {
     offByHand: (when, left) => `Von Hand aus bis ${when} (${left})`,
     onHeld: "Von Hand an, bis der Zeitplan wieder gilt",
     offHeld: "Von Hand aus, bis der Zeitplan wieder gilt",
+    setByHand: (when, left) => `Von Hand gestellt bis ${when} (${left})`,
+    setHeld: "Von Hand gestellt, bis der Zeitplan wieder gilt",
     lengths: { h1: "1 h", h2: "2 h", h4: "4 h", hold: "bis auf Weiteres", until: "bis", untilTime: "Bis zu einer Uhrzeit" },
   },
 
@@ -354,6 +356,8 @@ export const de = {
     value: "Wert",
     removeCondition: (n) => `Bedingung ${n} entfernen`,
     blackIce: "Glatteis: kalt, nahe am Taupunkt, feucht",
+    target: "Zieltemperatur",
+    targetHint: "Leer: das Ziel des Thermostats.",
     iceTag: "Glatteis",
     result: "Ergebnis",
     windows: (n, hours, conditional) =>
@@ -392,6 +396,7 @@ export const de = {
     atLeast: (sensor, value) => `${sensor} mindestens ${value} ist`,
     is: (sensor, value) => `${sensor} ${value} ist`,
     blackIce: "Glatteis herrscht",
+    target: (degrees) => `auf ${degrees}°`,
     value: (sensor, value) => `${sensor} jetzt: ${value}`,
     stale: (sensor, value, ago) => `${sensor}: ${value} ${ago}, zu alt, um zu zählen`,
     noValue: (sensor) => `${sensor}: noch kein Wert`,
@@ -417,6 +422,22 @@ export const de = {
     without: (names) => `Ohne Messung: ${names}.`,
     noMeter: "Noch keine Messung",
     noMeterWords: "Keines der Geräte misst Energie. P110, P110M, P115, P304M und andere können es.",
+  },
+
+  thermostat: {
+    mode: "Modus",
+    auto: "Auto",
+    heat: "Heizen",
+    off: "Aus",
+    preset: "Vorgabe",
+    none: "Normal",
+    away: "Abwesend",
+    boost: "Schub",
+    target: (name) => `Ziel von ${name}`,
+    less: (name) => `${name}: kälter`,
+    more: (name) => `${name}: wärmer`,
+    noRoom: "Kein Wert",
+    action: { heating: "Heizt", idle: "Heizt nicht", off: "Aus" },
   },
 
   events: {

@@ -5,11 +5,12 @@ import { fresh, h, replace, set, text } from "./dom.js";
 import { icon } from "./icons.js";
 import { send } from "./bus.js";
 import { dayMonth, length, startOfDay, why } from "./format.js";
-import { group, outlet, topic } from "./store.js";
+import { group, groupState, outlet, topic } from "./store.js";
 import { ask, request } from "./commands.js";
 import { confirm, dialog, toast } from "./parts.js";
 import { dayName, kinds, names, scheduleWords, sensorWords } from "./sentence.js";
 import { named } from "./words.js";
+import { scaleOf } from "./thermostat.js";
 import { week } from "./week.js";
 import { t } from "./texts.js";
 
@@ -66,6 +67,7 @@ export function edit(groupId, existing, others, changed) {
       !existing && field(words.name, name, words.nameHint),
       days(draft, update),
       span(draft, update),
+      scaleOf(groupState(groupId)) && target(draft, scaleOf(groupState(groupId)), update),
       conditions(draft, update),
       result.section,
       more(draft, update),
@@ -365,6 +367,23 @@ function span(draft, update) {
   };
   redraw();
   return h("fieldset", h("legend", words.window), shape, place);
+}
+
+/** What a thermostat holds while the schedule is active. */
+function target(draft, { least, most }, update) {
+  const input = h("input", {
+    type: "number",
+    step: "any",
+    min: least,
+    max: most,
+    value: draft.target,
+    oninput: () => {
+      if (input.value === "") delete draft.target;
+      else draft.target = input.valueAsNumber;
+      update();
+    },
+  });
+  return field(words.target, input, words.targetHint);
 }
 
 function conditions(draft, update) {

@@ -152,6 +152,8 @@ export const en = {
     offByHand: (when, left) => `Off by hand until ${when} (${left})`,
     onHeld: "On by hand until you resume the schedule",
     offHeld: "Off by hand until you resume the schedule",
+    setByHand: (when, left) => `Set by hand until ${when} (${left})`,
+    setHeld: "Set by hand until you resume the schedule",
     lengths: { h1: "1 h", h2: "2 h", h4: "4 h", hold: "until I resume", until: "until", untilTime: "Until a time" },
   },
 
@@ -360,6 +362,8 @@ export const en = {
     value: "Value",
     removeCondition: (n) => `Remove condition ${n}`,
     blackIce: "Black ice: cold, near the dew point, humid",
+    target: "Target temperature",
+    targetHint: "Empty: the target of the thermostat.",
     iceTag: "black ice",
     result: "Result",
     windows: (n, hours, conditional) =>
@@ -399,6 +403,7 @@ export const en = {
     atLeast: (sensor, value) => `${sensor} is at least ${value}`,
     is: (sensor, value) => `${sensor} is ${value}`,
     blackIce: "there is black ice",
+    target: (degrees) => `to ${degrees}°`,
     value: (sensor, value) => `${sensor} now: ${value}`,
     stale: (sensor, value, ago) => `${sensor}: ${value} ${ago}, too old to count`,
     noValue: (sensor) => `${sensor}: no value yet`,
@@ -424,6 +429,22 @@ export const en = {
     without: (names) => `Without a meter: ${names}.`,
     noMeter: "No meter yet",
     noMeterWords: "None of the devices measures energy. P110, P110M, P115, P304M and others do.",
+  },
+
+  thermostat: {
+    mode: "Mode",
+    auto: "Auto",
+    heat: "Heat",
+    off: "Off",
+    preset: "Preset",
+    none: "Normal",
+    away: "Away",
+    boost: "Boost",
+    target: (name) => `Target of ${name}`,
+    less: (name) => `${name}: colder`,
+    more: (name) => `${name}: warmer`,
+    noRoom: "No value",
+    action: { heating: "Heating", idle: "Does not heat", off: "Off" },
   },
 
   events: {

@@ -5,7 +5,8 @@ import { icon } from "./icons.js";
 import { energy, power } from "./format.js";
 import { devices, group, groups, groupState, guarded, isReady, outlet, outlets, touch, watch } from "./store.js";
 import { switchTo } from "./commands.js";
-import { confirm, empty, failureLine, limitBar, modeControl, outletRow, overrideBar } from "./parts.js";
+import { confirm, empty, failureLine, limitBar, outletRow, overrideBar } from "./parts.js";
+import { groupControl } from "./thermostat.js";
 import { describeGroup, next } from "./words.js";
 import { t } from "./texts.js";
 
@@ -179,7 +180,7 @@ function groupCard(id, scope, fits) {
   const box = h(
     "section.card.group",
     h("header.group-head", h("span.glyph", icon("outlet", 22)), h("div.group-title", name, decided), watts),
-    h("div.group-mode", modeControl(id, scope), coming),
+    h("div.group-mode", groupControl(id, scope), coming),
     limitBar(id, scope),
     overrideBar(id, scope),
     problem,

@@ -143,6 +143,13 @@ export function modeControl(id, scope) {
   return control;
 }
 
+/** What an override does, to be sent again with another length. */
+function held({ mode, preset, system_mode: heating, target }) {
+  if (mode === "on" || mode === "off") return { state: mode.toUpperCase() };
+  if (preset !== "none") return { preset };
+  return heating === "off" ? { system_mode: heating } : { target };
+}
+
 /** How long an override lasts, and the way back to the schedules. Hidden while the schedules decide. */
 export function overrideBar(id, scope) {
   const path = `group/${id}`;
@@ -172,7 +179,7 @@ export function overrideBar(id, scope) {
   const again = (payload) => {
     open(false);
     change.focus();
-    switchTo(path, group(id).name, { state: groupState(id).mode.toUpperCase(), ...payload });
+    switchTo(path, group(id).name, { ...held(groupState(id)), ...payload });
   };
   const { h1, h2, h4, hold, until, untilTime } = t.home.lengths;
   const time = h("input", {
@@ -193,11 +200,16 @@ export function overrideBar(id, scope) {
   );
 
   const show = () => {
-    const { mode, override_until: end } = groupState(id);
-    bar.hidden = mode !== "on" && mode !== "off";
+    const state = groupState(id);
+    const { mode, override_until: end } = state;
+    const heats = state.temperature_unit && state.source === "override";
+    bar.hidden = mode !== "on" && mode !== "off" && !heats;
     if (bar.hidden) return;
-    const [timed, held] = mode === "on" ? [t.home.onByHand, t.home.onHeld] : [t.home.offByHand, t.home.offHeld];
-    text(words, end ? timed(when(end), left(end)) : held);
+    const [timed, kept] = {
+      on: [t.home.onByHand, t.home.onHeld],
+      off: [t.home.offByHand, t.home.offHeld],
+    }[mode] ?? [t.home.setByHand, t.home.setHeld];
+    text(words, end ? timed(when(end), left(end)) : kept);
   };
   watch(scope, path, show);
   everySecond(scope, show);

@@ -7,7 +7,8 @@ import { clock, startOfDay, when } from "./format.js";
 import { groups, groupState, info, topic, watch } from "./store.js";
 import { ask, message, request, say } from "./commands.js";
 import { edit } from "./editor.js";
-import { empty, facts, failureLine, modeControl, overrideBar, limitBar, toast } from "./parts.js";
+import { empty, facts, failureLine, overrideBar, limitBar, toast } from "./parts.js";
+import { groupControl } from "./thermostat.js";
 import { describeGroup, named, next } from "./words.js";
 import { scheduleWords, sensorWords } from "./sentence.js";
 import { DAY, kindOf, week } from "./week.js";
@@ -50,7 +51,7 @@ function groupView(id, scope) {
     "section.card.group",
     { "aria-label": t.schedule.now },
     h("header.group-head", h("span.glyph", icon("week", 22)), h("div.group-title", decided, reason)),
-    h("div.group-mode", modeControl(id, scope)),
+    h("div.group-mode", groupControl(id, scope)),
     limitBar(id, scope),
     overrideBar(id, scope),
     problem,

@@ -65,7 +65,8 @@ function condition(one) {
 
 export function scheduleWords(one) {
   const conditions = (one.when ?? []).map(condition);
-  return [days(one.days), window(one), conditions.length && t.sentence.while(conditions)].filter(Boolean).join(", ");
+  const target = one.target == null ? "" : t.sentence.target(number(one.target, Number.isInteger(one.target) ? 0 : 1));
+  return [days(one.days), window(one), target, conditions.length && t.sentence.while(conditions)].filter(Boolean).join(", ");
 }
 
 /** A sensor with what it says now. */
