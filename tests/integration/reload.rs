@@ -330,9 +330,15 @@ async fn a_bad_file_changes_nothing_and_is_reported() {
             })
             .await;
     }
-    assert_eq!(bridge.retained("bridge/info").await, before);
+    let mut info = bridge.retained("bridge/info").await;
+    let why = info["settings_error"].take();
+    assert!(why.as_str().unwrap().contains("no [[device]] is left"), "{why}");
+    assert_eq!(info, before);
 
     assert_eq!(*taken(&bridge.reload(&setup).await), only("added", json!([])));
+    bridge
+        .expect("bridge/info", |info| info["settings_error"].is_null())
+        .await;
     bridge.probe.catch_up().await;
     assert_eq!(bridge.retained("bridge/last_error").await["message"], Value::Null);
     bystander.noticed_nothing().await;
