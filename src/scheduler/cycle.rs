@@ -208,9 +208,8 @@ impl<'a> Cycle<'a> {
                 continue;
             }
             let end = found.end(group, &self.rules.location, self.now);
-            if end.is_some_and(|end| end <= self.now.wall)
-                && let Some(outlet) = self.state.outlet_mut(path)
-            {
+            let is_over = end.is_some_and(|end| end <= self.now.wall) || !found.applies_to(group);
+            if is_over && let Some(outlet) = self.state.outlet_mut(path) {
                 outlet.overridden = None;
                 ended.push((path.clone(), found));
             }

@@ -207,6 +207,16 @@ impl Override {
         self.state
     }
 
+    /// Whether it says something about a group. One that a thermostat holds means nothing without one, and one that leaves
+    /// an outlet as it is means nothing to a thermostat, which leaves nothing as it is.
+    pub fn applies_to(&self, group: &Group) -> bool {
+        match self.state {
+            OverrideState::On | OverrideState::Off => true,
+            OverrideState::Leave => group.thermostat.is_none(),
+            OverrideState::Thermostat(_) => group.thermostat.is_some(),
+        }
+    }
+
     /// This override with another state: it ends when this one would.
     #[must_use]
     pub fn with(self, state: OverrideState) -> Self {
@@ -284,7 +294,8 @@ impl Overrides {
     ) -> Option<(Override, Option<Timestamp>)> {
         let found = *self.0.get(outlet)?;
         let end = found.end(group, location, now);
-        end.is_none_or(|end| now.wall < end).then_some((found, end))
+        let is_active = found.applies_to(group) && end.is_none_or(|end| now.wall < end);
+        is_active.then_some((found, end))
     }
 
     /// Takes out what has ended, and what belongs to no scheduled group any more.

@@ -481,6 +481,23 @@ async fn a_target_by_hand_belongs_to_its_relay() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn without_its_thermostat_a_target_by_hand_means_nothing() {
+    let mut simulation = simulation(heated(vec![schedule("day", "08:00", "22:00")]), 15.0).await;
+    simulation.pass("3m").await;
+    let change = HeatingChange::Mode(ThermostatMode::Heat, Some(tenths(21.0)));
+    heat(&mut simulation, change, None).await;
+    simulation.pass("5s").await;
+    assert_eq!(simulation.power("heater"), ON);
+    let mut plain = heated(vec![schedule("day", "08:00", "22:00")]);
+    plain.groups[0].thermostat = None;
+    simulation.reload(plain, &["heater", "lamp", "spare"]).await;
+    simulation.pass("5s").await;
+    assert_eq!(simulation.power("heater"), OFF, "outside of its window");
+    assert!(simulation.kept().overrides.is_empty());
+    assert_eq!(simulation.count(EventKind::OverrideEnded), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn plan_foresees_targets_and_what_decides_them() {
     let schedules = vec![
         warm("early", "06:30", "08:00", 22.0),

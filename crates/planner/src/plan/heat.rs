@@ -12,7 +12,7 @@ use super::{
 use crate::{
     OutletPath, Power,
     activity::{Activity, BOOT_GRACE, Conditions},
-    overrides::{Override, OverrideState},
+    overrides::Override,
     rules::Group,
     safety::{Cause, RunTime},
     thermostat::{DemandReason, Goal, HeaterRelay, Permit, RoomReading, Thermostat},
@@ -70,9 +70,9 @@ impl<'a> Heating<'a> {
         level: &ScheduleWinner<'_>,
         in_force: InForce,
     ) -> (DesiredPower, Vec<DesiredPower>) {
-        let by_override = |(found, end): (Override, Option<Timestamp>)| match found.state() {
-            OverrideState::On | OverrideState::Off => Some(overridden(inputs, found, end)),
-            OverrideState::Thermostat(hold) => {
+        let by_override = |(found, end): (Override, Option<Timestamp>)| match found.state().hold() {
+            None => overridden(inputs, found, end),
+            Some(hold) => {
                 let wish = Wish {
                     goal: self.thermostat.goal(hold),
                     source: Source::Override,
@@ -80,14 +80,12 @@ impl<'a> Heating<'a> {
                     why: reason::held_by_hand(inputs, found, hold, end),
                     since: Some(found.set_at()),
                 };
-                Some(self.desired(inputs, wish))
+                self.desired(inputs, wish)
             }
-            // From before the group had a thermostat, which leaves nothing as it is.
-            OverrideState::Leave => None,
         };
         let by_schedules = || self.by_schedules(inputs, group, level);
         let mut stronger = in_force
-            .and_then(by_override)
+            .map(by_override)
             .into_iter()
             .chain(iter::once_with(|| self.on_vacation(inputs, group, level)).flatten());
         match (stronger.next(), inputs.reasons) {
