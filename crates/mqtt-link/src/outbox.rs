@@ -111,6 +111,9 @@ pub(crate) struct Outbox {
     desired: BTreeMap<Topic, Desired>,
     /// Topics whose desired payload is not in flight yet.
     dirty: BTreeSet<(PublishPriority, Topic)>,
+    /// Those of them that waited when the connection was ready. They go before what changes later: otherwise the state of
+    /// the bridge, which comes last, waits as long as anything changes.
+    replay: BTreeSet<(PublishPriority, Topic)>,
     queue: Queue,
     inflight: Inflight,
     /// Retained topics that were in flight when the broker closed the connection. A suspect is sent alone, so that the
@@ -134,6 +137,7 @@ impl Outbox {
             subscriptions: VecDeque::new(),
             desired: BTreeMap::new(),
             dirty: BTreeSet::new(),
+            replay: BTreeSet::new(),
             queue: Queue::default(),
             inflight: Inflight::default(),
             suspects: BTreeSet::new(),
@@ -268,6 +272,7 @@ impl Outbox {
     /// Starts the shutdown: the queue goes before the state of the bridge, whose last payload this is.
     pub(crate) fn close(&mut self, topic: Topic, payload: Bytes) {
         self.order = PublishOrder::BridgeStateLast;
+        self.replay.clear();
         self.publish_retained(PublishPriority::BridgeState, topic, payload);
     }
 
@@ -288,6 +293,7 @@ impl Outbox {
     pub(crate) fn on_disconnected(&mut self, loss: ConnectionLoss) -> Option<LeftOut> {
         self.phase = Phase::Disconnected;
         self.subscriptions.clear();
+        self.replay.clear();
         let mut unfinished = self.inflight.take_all();
         let is_suspect = std::mem::take(&mut self.is_suspect_inflight);
         let mut left_out = None;
@@ -433,7 +439,8 @@ impl Outbox {
     }
 
     fn next_publish(&mut self, now: Instant) -> Option<InflightPublish> {
-        let next = self.dirty.first();
+        let next = self.next_dirty();
+        let next = next.as_ref();
         let queue_first = self.order == PublishOrder::BridgeStateLast
             && next.is_some_and(|(priority, _)| *priority == PublishPriority::BridgeState);
         let is_queue_next = next.is_none() || queue_first && self.queue.len() > 0;
@@ -451,8 +458,22 @@ impl Outbox {
         self.next_retained().or_else(|| self.next_one_shot(now))
     }
 
+    /// The next retained topic to publish.
+    fn next_dirty(&mut self) -> Option<(PublishPriority, Topic)> {
+        // A topic may have got another priority, or may be left out now.
+        while let Some(first) = self.replay.first()
+            && !self.dirty.contains(first)
+        {
+            self.replay.pop_first();
+        }
+        self.replay.first().or_else(|| self.dirty.first()).cloned()
+    }
+
     fn next_retained(&mut self) -> Option<InflightPublish> {
-        let (_, topic) = self.dirty.pop_first()?;
+        let next = self.next_dirty()?;
+        self.replay.remove(&next);
+        self.dirty.remove(&next);
+        let (_, topic) = next;
         self.is_suspect_inflight = self.suspects.contains(&topic);
         let desired = self.desired.get_mut(&topic)?;
         desired.state = PublishState::InFlight;
@@ -482,6 +503,9 @@ impl Outbox {
         let waiting = !self.subscriptions.is_empty() || self.inflight.is_subscribing();
         if self.phase == Phase::Subscribing && !waiting {
             self.phase = Phase::Ready;
+            if self.order == PublishOrder::RetainedFirst {
+                self.replay = self.dirty.clone();
+            }
         }
     }
 }

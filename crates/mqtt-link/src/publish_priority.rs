@@ -3,7 +3,7 @@
 /// The order in which retained topics are published after a connect and whenever several wait.
 ///
 /// Home Assistant needs the bridge before the devices that name it in `via_device`, and a device before its first
-/// state. `online` comes last, when all other topics are published.
+/// state. `online` comes last of what waits at the connect. What changes later is published after that, in the same order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PublishPriority {
     /// The Home Assistant discovery of the bridge itself.

@@ -335,6 +335,29 @@ fn two_ping_responses_without_an_acknowledgement_are_a_stall() {
 }
 
 #[test]
+fn what_changes_later_does_not_delay_the_bridge_state() {
+    let mut outbox = Outbox::new(vec![filter("a/+/set")]);
+    outbox.publish_retained(PublishPriority::BridgeState, topic("bridge"), "online".into());
+    for device in ["a", "b"] {
+        outbox.publish_retained(PublishPriority::State, topic(device), "1".into());
+    }
+    outbox.on_connected();
+    let now = Instant::now();
+    assert!(matches!(outbox.next_request(now), Some(Request::Subscribe(_))));
+    outbox.on_sent(1).unwrap();
+    outbox.on_suback(1, &[GRANTED]);
+    // Both are of a higher priority than what waits.
+    outbox.publish_retained(PublishPriority::Discovery, topic("discovery"), "{}".into());
+    outbox.publish_retained(PublishPriority::State, topic("c"), "1".into());
+    // One that waits is published as it is then.
+    outbox.publish_retained(PublishPriority::State, topic("b"), "2".into());
+    assert_eq!(
+        deliver_all(&mut outbox),
+        ["a=1", "b=2", "bridge=online", "discovery={}", "c=1"]
+    );
+}
+
+#[test]
 fn during_shutdown_the_queue_goes_before_the_bridge_state() {
     let mut outbox = Outbox::new(Vec::new());
     outbox.publish_retained(PublishPriority::BridgeState, topic("bridge"), "online".into());
