@@ -19,4 +19,5 @@ pub mod notify;
 pub mod scheduler;
 pub mod store;
 pub mod system;
+pub mod weather;
 pub mod web;

@@ -26,6 +26,7 @@ use crate::{
     scheduler::task::{self, SchedulerTask},
     store::{Loaded, StateFileError, Writer},
     system::{clock::Clock, tasks::Tasks, telemetry::LogLevel},
+    weather::{WeatherParts, WeatherTask},
     web::{Served, WebParts, WebServer},
 };
 
@@ -102,6 +103,7 @@ const WRITERS: [&str; 2] = [STATE_WRITER, HISTORY_WRITER];
 const WEB_SERVER: &str = "web server";
 const METRICS_SERVER: &str = "metrics server";
 const NOTIFIER: &str = "notifier";
+const WEATHER: &str = "weather";
 
 impl Bridge {
     /// Starts all tasks and returns at once: nothing waits for the broker or a device. With a `loader` the settings
@@ -142,6 +144,7 @@ impl Bridge {
             issues: section_issues.clone(),
             clock: clock.clone(),
         });
+        let weather = weather_task(settings, &sections, &scheduler_handle.messages, &clock);
         let scheduler = SchedulerTask::new(task::Parts {
             rules: Arc::new(settings.rules.clone()),
             devices: settings.scheduler_devices(),
@@ -192,7 +195,7 @@ impl Bridge {
             sections.devices,
         );
 
-        let (ending, ended) = mpsc::channel(9);
+        let (ending, ended) = mpsc::channel(10);
         let mut bridge = Self {
             tasks,
             stop: CancellationToken::new(),
@@ -209,6 +212,9 @@ impl Bridge {
         bridge.spawn(CALENDAR, calendar_task.run(bridge.stop.clone()), &ending);
         bridge.spawn(DEVICE_OWNER, owner.run(bridge.stop.clone()), &ending);
         bridge.spawn_readers(readers, &ending);
+        if let Some(weather) = weather {
+            bridge.spawn(WEATHER, weather.run(bridge.stop.clone()), &ending);
+        }
         bridge.spawn(STATE_WRITER, writer.run(bridge.stop_writer.clone()), &ending);
         let history_writer = write_history(history_file.writer, history, bridge.stop_writer.clone());
         bridge.spawn(HISTORY_WRITER, history_writer, &ending);
@@ -400,6 +406,22 @@ fn readers(
         web_servers: servers,
         notify_metrics,
     }
+}
+
+/// Asks for the forecast, where the settings name a provider.
+fn weather_task(
+    settings: &Settings,
+    sections: &Sections,
+    scheduler: &mpsc::Sender<scheduling::SchedulerMsg>,
+    clock: &Clock,
+) -> Option<WeatherTask> {
+    let parts = |settings| WeatherParts {
+        settings,
+        scheduler: scheduler.clone(),
+        kept: sections.weather.clone(),
+        clock: clock.clone(),
+    };
+    settings.weather.clone().map(parts).map(WeatherTask::new)
 }
 
 /// Writes the history until the stop. Without a meter no file is made.

@@ -14,6 +14,7 @@ use crate::{
     scheduler::PersistedScheduler,
     store::{Loaded, Section, StateFile, StateFileError, StateFileStatus, StateLocation, Writer},
     system::clock::Clock,
+    weather::KeptWeather,
     web::Sessions,
 };
 
@@ -26,6 +27,7 @@ pub(super) struct Sections {
     pub(super) deleted: DeletedEntities,
     pub(super) sessions: Section<Sessions>,
     pub(super) notifications: Section<KeptNotifications>,
+    pub(super) weather: Section<KeptWeather>,
     pub(super) status: StateFileStatus,
 }
 
@@ -63,6 +65,7 @@ pub(super) fn open(
     };
     let sessions = file.section("web_sessions");
     let notifications = file.section("notifications");
+    let weather = file.section("weather");
     let (status, writer, loaded) = file.finish()?;
     let sections = Sections {
         scheduler,
@@ -71,6 +74,7 @@ pub(super) fn open(
         deleted,
         sessions,
         notifications,
+        weather,
         status,
     };
     Ok((sections, writer, loaded))

@@ -56,7 +56,7 @@ pub(super) fn with_present_ids(rules: &Rules, devices: &[Device], inventory: &In
         .iter_mut()
         .filter_map(|sensor| match &mut sensor.source {
             SensorSource::Device(child, _) => Some(child),
-            SensorSource::Topic(_) => None,
+            SensorSource::Topic(_) | SensorSource::Weather(_) => None,
         });
     for path in outlets.chain(children) {
         let is_known = devices.iter().any(|device| device.id == path.device);

@@ -33,6 +33,7 @@ impl SettingsDiff {
             ("web", running.web == read.web),
             ("metrics", running.metrics == read.metrics),
             ("notify", running.notify == read.notify),
+            ("weather", running.weather == read.weather),
             ("log.format", running.log.format == read.log.format),
         ] {
             difference.needs_restart.extend(changed(section, same));
@@ -46,6 +47,7 @@ impl SettingsDiff {
             web: running.web.clone(),
             metrics: running.metrics.clone(),
             notify: running.notify.clone(),
+            weather: running.weather.clone(),
             log: Log {
                 format: running.log.format,
                 ..read.log

@@ -43,6 +43,7 @@ mod sensor;
 mod tests;
 mod thermostat;
 mod topic;
+mod weather;
 mod web;
 mod yaml;
 
@@ -71,6 +72,7 @@ pub(crate) use names::nearest;
 pub use notify::{Delivery, HttpFormat, NotifyTarget};
 pub use problem::{Problem, Problems};
 pub use report::Reporting;
+pub use weather::WeatherSettings;
 pub use web::Web;
 
 use added::AddedIds;
@@ -80,6 +82,7 @@ use language::Language;
 use place::{Lines, Places};
 use reader::{Read, Report, Table};
 use register::IdIndex;
+use sensor::SensorOrigins;
 
 use planner::{
     DeviceId,
@@ -135,6 +138,8 @@ pub struct Settings {
     pub calendar: Option<CalendarFile>,
     /// Who is notified of what.
     pub notify: Vec<NotifyTarget>,
+    /// Where the forecast comes from; `None` without `[weather]`.
+    pub weather: Option<WeatherSettings>,
     /// Groups and their schedules, and what those refer to: sensors, the place, the time zone.
     pub rules: Rules,
     /// Where the bridge keeps what must survive a restart; `None` keeps nothing, as the demo does.
@@ -274,6 +279,7 @@ impl Settings {
             "web": self.web.digest(),
             "metrics": self.metrics.digest(),
             "notify": self.notify.iter().map(NotifyTarget::digest).collect::<Vec<_>>(),
+            "weather": WeatherSettings::digest(self.weather.as_ref()),
             "timezone": self.rules.location.zone.iana_name(),
             "sensors": self.rules.sensors.iter().map(|sensor| &sensor.id).collect::<Vec<_>>(),
             "groups": self.rules.groups.iter().map(group::digest).collect::<Vec<_>>(),
@@ -437,8 +443,16 @@ fn read(root: &mut Table<'_>, sources: &Sources) -> Read<Settings> {
     let added = AddedIds::new(location, is_open);
     // Mistakes of the section are reported there.
     let has_broker = mqtt.as_ref().is_ok_and(|mqtt| mqtt.enabled) || mqtt.is_err();
-    let topics = topics.as_ref();
-    let calendar_and_rules = rules(root, &known_devices, &added, topics, has_broker, files);
+    let place = location::read(root);
+    let weather = weather::read(root, place.as_ref().ok());
+    let origins = SensorOrigins {
+        devices: &known_devices,
+        added: &added,
+        ours: topics.as_ref(),
+        has_broker,
+        weather: !matches!(weather, Ok(None)),
+    };
+    let calendar_and_rules = rules(root, place, origins, files);
     let (state_file, earlier_state_file) = state_file?;
     let mqtt = mqtt?;
     let account_file = AccountFile::beside(&state_file, mqtt.base_topic.as_str());
@@ -469,6 +483,7 @@ fn read(root: &mut Table<'_>, sources: &Sources) -> Read<Settings> {
         metrics: metrics?,
         calendar,
         notify: notify?,
+        weather: weather?,
         rules,
         state_file: Some(state_file),
         account_file: Some(account_file),
@@ -486,14 +501,11 @@ fn topics(mqtt: &Mqtt, homeassistant: &HomeAssistant) -> Topics {
 
 fn rules(
     root: &mut Table<'_>,
-    devices: &IdIndex<Device>,
-    added: &AddedIds,
-    ours: Option<&Topics>,
-    has_broker: bool,
+    location: Read<Location>,
+    origins: SensorOrigins<'_>,
     files: Files<'_>,
 ) -> Read<(Option<CalendarFile>, Rules)> {
-    let location = location::read(root);
-    let (sensors, known_sensors, timed) = sensor::read_all(root, devices, added, ours, has_broker);
+    let (sensors, known_sensors, timed) = sensor::read_all(root, origins);
     let (calendar, location) = match (calendar::read(root, files, &known_sensors), location) {
         (Ok(calendar), Ok(mut location)) => {
             location.holidays = calendar.holidays;
@@ -502,8 +514,8 @@ fn rules(
         (Err(reported), _) | (_, Err(reported)) => (Err(reported), Err(reported)),
     };
     let surroundings = ValidationContext {
-        devices,
-        added,
+        devices: origins.devices,
+        added: origins.added,
         sensors: &known_sensors,
         timed: &timed,
         location: location.as_ref().ok(),

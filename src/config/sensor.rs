@@ -1,4 +1,4 @@
-//! `[[sensor]]`: values on MQTT topics, and of what is connected to hubs, that conditions refer to.
+//! `[[sensor]]`: values on MQTT topics, of what is connected to hubs, and of the forecast, that conditions refer to.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -13,20 +13,40 @@ use super::{
 };
 use crate::domain::topics::Topics;
 use planner::{
-    DeviceValue, OutletKey, OutletPath, SensorId,
+    Aggregate, DeviceValue, OutletKey, OutletPath, SensorId, WeatherSensor, WeatherSpan, WeatherValue,
+    period::Period,
     sensor::{Pointer, SensorSource, SensorSpec, SensorTopic, Unit},
 };
 
+/// The longest time ahead of a sensor: all providers know the hours of more than a day.
+const WITHIN_MAX: Duration = Duration::from_hours(24);
+/// The words for how the values of several hours become one.
+const AGGREGATES: [(&str, Aggregate); 4] = [
+    (Aggregate::Sum.as_str(), Aggregate::Sum),
+    (Aggregate::Max.as_str(), Aggregate::Max),
+    (Aggregate::Min.as_str(), Aggregate::Min),
+    (Aggregate::Mean.as_str(), Aggregate::Mean),
+];
+
+/// What the values of sensors can come from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SensorOrigins<'a> {
+    /// The devices of the settings.
+    pub(super) devices: &'a IdIndex<Device>,
+    /// Those that were added.
+    pub(super) added: &'a AddedIds,
+    /// The topics of the bridge, where they could be read: no sensor publishes there.
+    pub(super) ours: Option<&'a Topics>,
+    /// Whether there is a broker. Without one there are no topics at all.
+    pub(super) has_broker: bool,
+    /// Whether there is a forecast.
+    pub(super) weather: bool,
+}
+
 /// Reads all sensors, and returns which ids conditions can name, and which of them say how long a value counts.
-///
-/// `ours` are the topics of the bridge, where they could be read: no sensor publishes there. Without a broker there are no
-/// topics at all.
 pub(super) fn read_all(
     root: &mut Table<'_>,
-    devices: &IdIndex<Device>,
-    added: &AddedIds,
-    ours: Option<&Topics>,
-    has_broker: bool,
+    origins: SensorOrigins<'_>,
 ) -> (Read<Vec<SensorSpec>>, IdIndex<SensorSpec>, BTreeSet<SensorId>) {
     let mut register = IdIndex::new();
     let mut timed = BTreeSet::new();
@@ -35,7 +55,7 @@ pub(super) fn read_all(
         let id = table
             .required("id", parse::slug)
             .and_then(|id| free_id(table, id, &mut taken));
-        let sensor = read(table, id.clone(), child(devices, added), ours, has_broker);
+        let sensor = read(table, id.clone(), origins);
         if let Ok(id) = id {
             if table.has("stale_after") {
                 timed.insert(id.clone());
@@ -55,17 +75,14 @@ fn free_id(table: &mut Table<'_>, id: SensorId, taken: &mut Vec<(SensorId, Strin
     Ok(id)
 }
 
-fn read(
-    table: &mut Table<'_>,
-    id: Read<SensorId>,
-    child: impl Fn(&Leaf<'_>) -> Result<OutletPath, Expected>,
-    ours: Option<&Topics>,
-    has_broker: bool,
-) -> Read<SensorSpec> {
-    let device = table.optional("device", child);
+fn read(table: &mut Table<'_>, id: Read<SensorId>, origins: SensorOrigins<'_>) -> Read<SensorSpec> {
+    if table.has("weather") {
+        return read_weather(table, id, origins);
+    }
+    let device = table.optional("device", child(origins.devices, origins.added));
     let value = table.optional("value", value);
     let source = match (device?, value?) {
-        (None, None) => read_topic(table, ours, has_broker),
+        (None, None) => read_topic(table, origins.ours, origins.has_broker),
         (Some(child), Some(value)) => read_device(table, child, value),
         (Some(_), None) => Err(table.problem("value", format!("one of {}", value_names().join(", ")))),
         (None, Some(_)) => {
@@ -89,7 +106,8 @@ fn read_topic(table: &mut Table<'_>, ours: Option<&Topics>, has_broker: bool) ->
     let pointer = table.optional("pointer", pointer);
     let unit = table.optional("unit", parse::text);
     let Some(topic) = topic? else {
-        return Err(table.problem("topic", "a topic; or a device of a hub and one of its values"));
+        let expected = "a topic; or a device of a hub and one of its values; or a value of the weather";
+        return Err(table.problem("topic", expected));
     };
     if !has_broker {
         let message =
@@ -117,6 +135,57 @@ fn read_device(table: &mut Table<'_>, child: OutletPath, value: DeviceValue) -> 
         }
     }
     Ok((SensorSource::Device(child, value), Unit::from(value)))
+}
+
+/// The forecast says in which unit its values are, and how old they are.
+fn read_weather(table: &mut Table<'_>, id: Read<SensorId>, origins: SensorOrigins<'_>) -> Read<SensorSpec> {
+    let values = WeatherValue::ALL.map(|value| (value.as_str(), value));
+    let value = table.required("weather", parse::word(&values));
+    let within = table.optional("within", whole_hours);
+    let aggregate = table.optional("as", parse::word(&AGGREGATES));
+    let range = Duration::from_hours(1)..=Duration::from_hours(48);
+    let stale_after = table.optional("stale_after", parse::period(range));
+    for key in ["topic", "pointer", "unit", "device", "value"] {
+        if table.has(key) {
+            return Err(table.problem(
+                key,
+                "a sensor with a topic, a device or a value of the weather, not several",
+            ));
+        }
+    }
+    if !origins.weather {
+        return Err(table.problem("weather", "[weather] with a provider and a place in [location]"));
+    }
+    let (value, aggregate) = (value?, aggregate?);
+    let span = match (within?, aggregate) {
+        (None, None) => None,
+        (Some(_), Some(Aggregate::Sum)) if !value.adds_up() => {
+            return Err(table.problem(
+                "as",
+                "max, min or mean; only precipitation and snowfall have a sum",
+            ));
+        }
+        (Some(within), Some(aggregate)) => Some(WeatherSpan { within, aggregate }),
+        (Some(_), None) => return Err(table.problem("as", "one of sum, max, min, mean beside within")),
+        (None, Some(_)) => return Err(table.problem("within", "the time of which as is, such as \"6h\"")),
+    };
+    Ok(SensorSpec {
+        id: id?,
+        source: SensorSource::Weather(WeatherSensor { value, span }),
+        unit: Unit::from(value),
+        stale_after: stale_after?.unwrap_or(SensorSpec::DEFAULT_STALE_FORECAST),
+    })
+}
+
+/// Forecasts have whole hours.
+fn whole_hours(leaf: &Leaf<'_>) -> Result<Period, Expected> {
+    let period = parse::period(Duration::from_hours(1)..=WITHIN_MAX)(leaf)?;
+    let whole = period.length().as_secs() % 3600 == 0 && period.length().subsec_nanos() == 0;
+    if whole {
+        Ok(period)
+    } else {
+        Err("whole hours, such as \"6h\"".to_owned())
+    }
 }
 
 fn value(leaf: &Leaf<'_>) -> Result<DeviceValue, Expected> {
@@ -192,14 +261,18 @@ pub(super) enum Need {
     Any,
     Temperature,
     Percent,
+    /// A temperature that is measured: no forecast knows how warm a room is.
+    Thermometer,
 }
 
 impl Need {
-    fn met_by(self, unit: &Unit) -> bool {
+    fn met_by(self, sensor: &SensorSpec) -> bool {
+        let unit = &sensor.unit;
         match self {
             Self::Any => true,
             Self::Temperature => matches!(unit, Unit::Temperature(_)),
             Self::Percent => *unit == Unit::Percent,
+            Self::Thermometer => matches!(unit, Unit::Temperature(_)) && sensor.weather().is_none(),
         }
     }
 
@@ -208,6 +281,7 @@ impl Need {
             Self::Any => "a sensor",
             Self::Temperature => "a sensor whose unit is \"°C\" or \"°F\"",
             Self::Percent => "a sensor whose unit is \"%\"",
+            Self::Thermometer => "a sensor whose unit is \"°C\" or \"°F\", and no forecast",
         }
     }
 }
@@ -220,7 +294,7 @@ pub(super) fn sensor_id(
     move |leaf| {
         let id: SensorId = parse::slug(leaf)?;
         match sensors.find(id.as_str()) {
-            Found::Sound(sensor) if !need.met_by(&sensor.unit) => Err(need.in_words().to_owned()),
+            Found::Sound(sensor) if !need.met_by(sensor) => Err(need.in_words().to_owned()),
             Found::Sound(_) | Found::Broken => Ok(id),
             Found::Nothing => Err(format!("the id of a [[sensor]], {}", sensors.one_of(id.as_str()))),
         }

@@ -32,7 +32,7 @@ pub(super) fn read(table: &mut Table<'_>, surroundings: ValidationContext<'_>) -
 }
 
 fn thermostat(table: &mut Table<'_>, surroundings: ValidationContext<'_>) -> Read<Thermostat> {
-    let sensor = table.required("sensor", sensor_id(surroundings.sensors, Need::Temperature));
+    let sensor = table.required("sensor", sensor_id(surroundings.sensors, Need::Thermometer));
     let scale = sensor.as_ref().ok().and_then(|id| scale_of(id, surroundings));
     let target = table.required("target", degrees(scale, Thermostat::TARGETS));
     let hysteresis = table.optional("hysteresis", parse::number(HYSTERESIS));

@@ -32,3 +32,5 @@ pub mod section_issues;
 pub mod sensor_status;
 pub mod sent_reply;
 pub mod topics;
+pub mod weather_provider;
+pub mod weather_status;

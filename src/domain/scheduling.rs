@@ -18,6 +18,7 @@ use crate::domain::{
     report::Event,
     request_reply::RequestReply,
     sensor_status::SensorStatus,
+    weather_status::WeatherStatus,
 };
 use planner::{
     DeviceId, GroupId, OutletKey, OutletPath, Power,
@@ -29,6 +30,7 @@ use planner::{
     holidays::HolidayDates,
     plan::{Layer, Mode, Reason, SafetyState, Source, Vacation},
     rules::Rules,
+    weather::Weather,
 };
 
 /// Messages on their way to the scheduler, which never waits for a device.
@@ -81,6 +83,8 @@ pub enum SchedulerMsg {
     },
     /// The calendar was read again: its holidays.
     Holidays(Arc<HolidayDates>),
+    /// A forecast arrived. [`SchedulerUpdate::Weather`] follows.
+    Weather(Arc<Weather>),
     /// The settings were reloaded. [`SchedulerUpdate::Rules`] follows if the rules changed.
     Reload(ReloadedRules),
     /// A query, or a change of schedules, overrides or vacation. It ends in one reply.
@@ -262,6 +266,8 @@ pub enum SchedulerUpdate {
     Group(GroupId, Arc<GroupStatus>),
     /// The sensors with their values. On change only.
     Sensors(Arc<[SensorStatus]>),
+    /// What counts of the forecast now. On change only, and never without `[weather]`.
+    Weather(Arc<WeatherStatus>),
     /// Whether vacation is on. The second update, and on change.
     Vacation(Vacation),
     /// Something happened.

@@ -39,6 +39,8 @@ pub enum BridgeTopic {
     Groups,
     /// The sensors of conditions; retained.
     Sensors,
+    /// The forecast; retained.
+    Weather,
     /// How the bridge is doing; retained.
     Health,
     /// Something that happened.
@@ -56,6 +58,7 @@ impl BridgeTopic {
             Self::Found => "found",
             Self::Groups => "groups",
             Self::Sensors => "sensors",
+            Self::Weather => "weather",
             Self::Health => "health",
             Self::Event => "event",
             Self::LastError => "last_error",

@@ -224,7 +224,7 @@ pub(super) fn absent_members(settings: &Settings) -> impl Iterator<Item = String
         .iter()
         .filter_map(|sensor| match &sensor.source {
             SensorSource::Device(child, _) => Some((format!("sensor {}", sensor.id), &child.device)),
-            SensorSource::Topic(_) => None,
+            SensorSource::Topic(_) | SensorSource::Weather(_) => None,
         });
     let named = members.chain(sensors);
     let absent = named.filter(|(_, device)| !settings.devices.iter().any(|known| known.id == **device));

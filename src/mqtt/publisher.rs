@@ -43,6 +43,8 @@ use crate::{
         scheduling::{GroupStatus, OutletStatus},
         sensor_status::SensorStatus,
         topics::{BridgeTopic, InvalidName, ParsedTopic, RequestName, Topics},
+        weather_provider::WeatherProvider,
+        weather_status::WeatherStatus,
     },
     homeassistant::{Announcement, DiscoveryTracker, EntityOwner, Finding, Shape},
     system::{
@@ -58,7 +60,7 @@ use planner::{DeviceId, GroupId, OutletKey, OutletPath, Power, plan::Vacation, r
 use read_back::ReadBack;
 use recent_events::RecentEvents;
 use retained_outlets::{EarlierDevice, OutletEntry, RetainedOutlets};
-use state::{availability, child_availability, json, states};
+use state::{WeatherState, availability, child_availability, json, states};
 use status_cache::StatusCache;
 use throttle::Throttle;
 
@@ -108,6 +110,8 @@ pub(super) struct Publisher {
     overview: Throttle,
     events: RecentEvents,
     sensors: Arc<[SensorStatus]>,
+    /// Who makes the forecast; `None` without one.
+    weather: Option<WeatherProvider>,
     /// Of `bridge/sensors`.
     sensor_values: Throttle,
     faulty: FaultyTopics,
@@ -132,6 +136,7 @@ pub(super) struct PublisherParts {
     pub(super) deleted: DeletedEntities,
     pub(super) clock: Clock,
     pub(super) configured: BTreeSet<DeviceId>,
+    pub(super) weather: Option<WeatherProvider>,
 }
 
 /// A group in `bridge/groups`, as an earlier run left it.
@@ -195,6 +200,7 @@ impl Publisher {
             overview: Throttle::new(OVERVIEW_PAUSE),
             events: RecentEvents::default(),
             sensors: Arc::default(),
+            weather: parts.weather,
             sensor_values: Throttle::new(SENSORS_PAUSE),
             faulty: FaultyTopics::default(),
             read_back: ReadBack::default(),
@@ -240,6 +246,7 @@ impl Publisher {
             json(&self.found),
         );
         self.publish_info();
+        self.on_weather(&WeatherStatus::default());
         self.publish_last_error(None);
         // Else what an earlier run left makes a device available with the bridge, before it is reached.
         for device in self.configured.clone() {
@@ -488,6 +495,18 @@ impl Publisher {
         self.sensor_values.done(Instant::now());
         let topic = self.topics.bridge(BridgeTopic::Sensors);
         self.retain(PublishPriority::State, topic, json(&self.sensors));
+    }
+
+    /// The forecast changed, or another hour is the one that now is.
+    pub(super) fn on_weather(&mut self, weather: &WeatherStatus) {
+        if let Some(provider) = self.weather {
+            let topic = self.topics.bridge(BridgeTopic::Weather);
+            self.retain(
+                PublishPriority::State,
+                topic,
+                json(&WeatherState::of(provider, weather)),
+            );
+        }
     }
 
     /// Vacation began or ended.

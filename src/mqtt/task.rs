@@ -215,6 +215,7 @@ impl MqttTask {
                 deleted: parts.deleted,
                 clock: parts.clock.clone(),
                 configured: settings.devices.iter().map(|device| device.id.clone()).collect(),
+                weather: settings.weather.as_ref().map(|weather| weather.provider),
             }),
             router: Router::new(topics, sensor_topics(&settings.rules)),
             commands: Commands::new(channels.scheduler.clone(), replies),
@@ -624,6 +625,7 @@ impl MqttTask {
             SchedulerUpdate::Group(group, status) => self.publisher.on_group_status(&group, status),
             SchedulerUpdate::Missing(missing) => self.publisher.on_missing(missing),
             SchedulerUpdate::Sensors(sensors) => self.publisher.on_sensors(sensors),
+            SchedulerUpdate::Weather(weather) => self.publisher.on_weather(&weather),
             SchedulerUpdate::Vacation(vacation) => self.publisher.on_vacation(vacation),
             SchedulerUpdate::Event(event) => self.publisher.publish_event(&event),
         }

@@ -103,6 +103,9 @@ impl<'a> Cycle<'a> {
         if let Some(sensors) = self.state.sensors.take_changed(&self.rules, self.now) {
             self.state.update(SchedulerUpdate::Sensors(sensors));
         }
+        if let Some(weather) = self.state.sensors.take_changed_weather(self.now) {
+            self.state.update(SchedulerUpdate::Weather(weather));
+        }
     }
 
     fn look_at_group(&mut self, group: &Group) {

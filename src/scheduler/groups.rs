@@ -74,6 +74,8 @@ struct Prospects {
     /// Conditions of schedules that are not active now.
     memory: Memory,
     vacation: Vacation,
+    /// Which forecast there is.
+    weather: Option<Steady>,
 }
 
 /// What all groups have in common.
@@ -304,6 +306,7 @@ impl GroupState {
             members: group.outlets.iter().map(wake).collect(),
             memory: self.memory.clone(),
             vacation: site.vacation,
+            weather: site.readings.weather().map(|weather| weather.answered().steady),
         };
         let is_over = |outlook: &Outlook| outlook.first.is_some_and(|(at, _)| at <= site.now.wall);
         if let Some((known, outlook)) = &self.outlook

@@ -50,7 +50,7 @@ mod turns;
 use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::SignedDuration;
-use planner::{DeviceId, Now, OutletPath, Steady, holidays::HolidayDates, rules::Rules};
+use planner::{DeviceId, Now, OutletPath, Steady, holidays::HolidayDates, rules::Rules, weather::Weather};
 use tracing::info;
 
 pub use commands::SwitchId;
@@ -98,6 +98,8 @@ pub enum SchedulerEvent {
     },
     /// The calendar was read again.
     Holidays(Arc<HolidayDates>),
+    /// A forecast arrived.
+    Weather(Arc<Weather>),
     /// The settings were reloaded.
     Reload {
         /// The rules, without what was changed over MQTT.
@@ -199,6 +201,7 @@ impl Scheduler {
                 arrival,
             } => state.on_sensor(&topic, &payload, arrival, now),
             SchedulerEvent::Holidays(dates) => state.on_holidays(dates),
+            SchedulerEvent::Weather(weather) => state.on_weather(weather, now),
             SchedulerEvent::Reload { rules, devices } => Reload::new(state, now).reload(rules, devices),
             SchedulerEvent::Report(report) => ReportHandler::new(state, now).on_report(&report),
             SchedulerEvent::Metered(metered) => ReportHandler::new(state, now).on_meter(&metered),

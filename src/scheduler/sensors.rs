@@ -12,11 +12,12 @@ use planner::{
     readings::{Known, Readings},
     rules::Rules,
     sensor::{SensorSource, SensorSpec, SensorTopic, SensorValue},
+    weather::Weather,
 };
 use tracing::{debug, warn};
 
 use super::status::to_the_second;
-use crate::domain::{hub_child::HubReading, sensor_status::SensorStatus};
+use crate::domain::{hub_child::HubReading, sensor_status::SensorStatus, weather_status::WeatherStatus};
 
 /// The values of all sensors.
 #[derive(Debug, Default)]
@@ -29,6 +30,8 @@ pub struct Sensors {
     stale: BTreeSet<SensorId>,
     /// What was published last.
     published: Option<Arc<[SensorStatus]>>,
+    /// What was published last of the forecast.
+    published_weather: Option<Arc<WeatherStatus>>,
 }
 
 /// A sensor that conditions use became stale, or has a value again.
@@ -71,7 +74,7 @@ impl Sensors {
         topic: &str,
         payload: &[u8],
         arrival: Arrival,
-        now: Steady,
+        now: Now,
     ) -> Received {
         let mut received = Received::default();
         for (spec, source) in on_topic(rules, topic) {
@@ -80,7 +83,7 @@ impl Sensors {
                     self.errors.remove(&spec.id);
                     // After a reconnect the broker sends again what it keeps. The same value is not a new one.
                     if arrival == Arrival::Live || self.values.get(&spec.id) != Some(&value) {
-                        self.take(spec, value, now, &mut received);
+                        self.take(spec, value, now.steady, now, &mut received);
                     }
                 }
                 Err(error) => {
@@ -96,15 +99,27 @@ impl Sensors {
     }
 
     /// Takes a value that was read at an instant.
-    pub fn take(&mut self, spec: &SensorSpec, value: SensorValue, at: Steady, received: &mut Received) {
+    pub fn take(
+        &mut self,
+        spec: &SensorSpec,
+        value: SensorValue,
+        at: Steady,
+        now: Now,
+        received: &mut Received,
+    ) {
         debug!(sensor = %spec.id, %value, "sensor value");
         let known = self.values.insert(spec.id.clone(), value);
-        let counted = matches!(self.readings.of(spec, at), Known::Value(..));
+        let counted = matches!(self.readings.of(spec, now), Known::Value(..));
         self.readings.record(spec.id.clone(), value, at);
         received.any = true;
         if known != Some(value) || !counted {
             received.changed.push(spec.id.clone());
         }
+    }
+
+    /// Takes a forecast.
+    pub fn set_weather(&mut self, weather: Arc<Weather>) {
+        self.readings.set_weather(weather);
     }
 
     /// Forgets the sensors that the settings changed or removed.
@@ -129,9 +144,9 @@ impl Sensors {
         let (mut changes, mut wake): (Vec<SensorChange>, Option<Steady>) = (Vec::new(), None);
         let mut wake_at = |at: Steady| wake = Some(wake.map_or(at, |wake: Steady| wake.min(at)));
         for spec in &rules.sensors {
-            let known = self.readings.of(spec, now.steady);
-            if let Known::Value(_, stale) = known {
-                wake_at(stale);
+            let known = self.readings.of(spec, now);
+            if let Some(change) = self.readings.next_change(spec, now) {
+                wake_at(change);
             }
             if !asked.contains(&spec.id) {
                 continue;
@@ -150,7 +165,20 @@ impl Sensors {
                 changes.push(SensorChange::Back(spec.id.clone()));
             }
         }
+        if let Some(weather) = self.readings.weather() {
+            wake = wake.into_iter().chain(weather.next_hour(now)).min();
+        }
         (changes, wake)
+    }
+
+    /// What to publish of the forecast; `None` without one, or if it is what was published last.
+    pub fn take_changed_weather(&mut self, now: Now) -> Option<Arc<WeatherStatus>> {
+        let status = Arc::new(WeatherStatus::of(self.readings.weather()?, now));
+        if self.published_weather.as_ref() == Some(&status) {
+            return None;
+        }
+        self.published_weather = Some(status.clone());
+        Some(status)
     }
 
     /// What to publish of the sensors; `None` if it is what was published last.
@@ -171,19 +199,27 @@ impl Sensors {
     }
 
     fn status(&self, spec: &SensorSpec, now: Now) -> SensorStatus {
-        let (stale_from, stale) = match self.readings.of(spec, now.steady) {
-            Known::Value(_, from) => (Some(from), false),
-            Known::Stale(from) => (Some(from), true),
-            Known::Never => (None, true),
+        let known = self.readings.of(spec, now);
+        let measured_at = |stale_from| now.wall_at(stale_from) - spec.stale_after.length();
+        let (value, at) = match (spec.weather(), known) {
+            (None, Known::Value(_, from) | Known::Stale(from)) => {
+                (self.values.get(&spec.id).copied(), Some(measured_at(from)))
+            }
+            // The value of an hour means nothing in another one.
+            (Some(_), Known::Value(value, _)) => (
+                Some(value),
+                self.readings.weather().map(|weather| weather.issued()),
+            ),
+            (Some(_), Known::Stale(_)) => (None, self.readings.weather().map(|weather| weather.issued())),
+            (_, Known::Never) => (None, None),
         };
-        let at = stale_from.map(|from| now.wall_at(from) - spec.stale_after.length());
         SensorStatus {
             id: spec.id.clone(),
             source: spec.source.to_string(),
             unit: spec.unit.to_string(),
-            value: at.and_then(|_| self.values.get(&spec.id).copied()),
+            value,
             at: at.map(|at| to_the_second(at, RoundMode::Floor)),
-            stale,
+            stale: !matches!(known, Known::Value(..)),
         }
     }
 }
@@ -200,6 +236,11 @@ pub(super) fn on_topic<'a>(
     sources.filter(move |(_, source)| source.topic == topic)
 }
 
+/// The sensors that read the forecast.
+pub(super) fn of_weather(rules: &Rules) -> impl Iterator<Item = &SensorSpec> {
+    rules.sensors.iter().filter(|spec| spec.weather().is_some())
+}
+
 /// The sensors of which a hub was read, with their values. A child that is offline has none.
 pub(super) fn of_hub<'a>(rules: &'a Rules, reading: &HubReading) -> Vec<(&'a SensorSpec, SensorValue)> {
     let value = |spec: &'a SensorSpec| match &spec.source {
@@ -207,7 +248,7 @@ pub(super) fn of_hub<'a>(rules: &'a Rules, reading: &HubReading) -> Vec<(&'a Sen
             let key = child.outlet.clone()?;
             Some((spec, *reading.values.get(&(key, *value))?))
         }
-        SensorSource::Device(..) | SensorSource::Topic(_) => None,
+        SensorSource::Device(..) | SensorSource::Topic(_) | SensorSource::Weather(_) => None,
     };
     rules.sensors.iter().filter_map(value).collect()
 }

@@ -18,6 +18,7 @@ use planner::{
     rules::{Group, Interlock, Limits, Rules},
     safety::{Cause, Refusal, Trip},
     sensor::SensorValue,
+    weather::Weather,
 };
 use tracing::{info, warn};
 
@@ -34,7 +35,7 @@ use super::{
     outlets::{InFlight, OutletState, Purpose},
     persisted::{PersistedChange, PersistedScheduler},
     relays::{RelayId, Relays},
-    sensors::{Arrival, Received, SensorChange, Sensors, of_hub, on_topic, source_of},
+    sensors::{Arrival, Received, SensorChange, Sensors, of_hub, of_weather, on_topic, source_of},
     status::{self, Coming, StatusPublisher},
     timers::{Timer, TimerKind},
 };
@@ -487,7 +488,7 @@ impl State {
         let rules = self.rules.in_force().clone();
         let sensors: Vec<SensorId> = on_topic(&rules, topic).map(|(spec, _)| spec.id.clone()).collect();
         self.on_new_values(&rules, &sensors, now, |known| {
-            known.read(&rules, topic, payload, arrival, now.steady)
+            known.read(&rules, topic, payload, arrival, now)
         });
     }
 
@@ -502,9 +503,23 @@ impl State {
         self.on_new_values(&rules, &sensors, now, |known| {
             let mut received = Received::default();
             for (spec, value) in &read {
-                known.take(spec, *value, reading.at, &mut received);
+                known.take(spec, *value, reading.at, now, &mut received);
             }
             received
+        });
+    }
+
+    /// Takes a forecast.
+    pub fn on_weather(&mut self, weather: Arc<Weather>, now: Now) {
+        let rules = self.rules.in_force().clone();
+        let sensors: Vec<SensorId> = of_weather(&rules).map(|spec| spec.id.clone()).collect();
+        self.on_new_values(&rules, &sensors, now, |known| {
+            known.set_weather(weather);
+            Received {
+                // Also where the values are the same: they are those of later hours too.
+                changed: sensors.clone(),
+                any: true,
+            }
         });
     }
 
@@ -553,9 +568,7 @@ impl State {
             midnight.timestamp().saturating_add(AFTER_MIDNIGHT).ok()
         };
         let is_settled = counts_from(today).is_none_or(|from| now.wall >= from);
-        if let Known::Value(SensorValue::Boolean(workday), stale) =
-            self.sensors.readings().of(spec, now.steady)
-        {
+        if let Known::Value(SensorValue::Boolean(workday), stale) = self.sensors.readings().of(spec, now) {
             let arrived = now.wall_at(stale.before(spec.stale_after.length()));
             if is_settled || zone.to_datetime(arrived).date() == today {
                 self.take_workday(today, workday);

@@ -192,6 +192,7 @@ impl SchedulerTask {
                 },
             },
             SchedulerMsg::Holidays(dates) => SchedulerEvent::Holidays(dates),
+            SchedulerMsg::Weather(weather) => SchedulerEvent::Weather(weather),
             SchedulerMsg::Reload(reloaded) => SchedulerEvent::Reload {
                 rules: reloaded.rules,
                 devices: reloaded.devices,
@@ -378,7 +379,8 @@ fn is_update_replaced(older: &SchedulerUpdate, newer: &SchedulerUpdate) -> bool 
     match (older, newer) {
         (SchedulerUpdate::Outlet(older, _), SchedulerUpdate::Outlet(newer, _)) => older == newer,
         (SchedulerUpdate::Group(older, _), SchedulerUpdate::Group(newer, _)) => older == newer,
-        (SchedulerUpdate::Sensors(_), SchedulerUpdate::Sensors(_)) => true,
+        (SchedulerUpdate::Sensors(_), SchedulerUpdate::Sensors(_))
+        | (SchedulerUpdate::Weather(_), SchedulerUpdate::Weather(_)) => true,
         _ => false,
     }
 }

@@ -16,3 +16,4 @@ mod rules;
 mod simulation;
 mod thermostat;
 mod timers;
+mod weather;

@@ -49,6 +49,8 @@ pub struct AsOf {
     since_boot_ms: i64,
 }
 
+/// systemd-timesyncd makes it when it has set the clock.
+const TIME_SERVER_REACHED: &str = "/run/systemd/timesync/synchronized";
 /// A wall clock that shows an earlier time was never set: a machine without a battery for its clock starts in 1970.
 const FIRST_PLAUSIBLE: Timestamp = Timestamp::constant(1_704_067_200, 0);
 
@@ -166,6 +168,16 @@ impl Clock {
         self.set_steady(as_of.steady.after(passed.max(SignedDuration::ZERO)).reading());
     }
 
+    /// Whether it is known how much time passed since then: the machine was not restarted, or its wall clock is right.
+    /// One without a battery for its clock shows a time from before it was switched off until it reaches a time server.
+    pub fn knows_time_since(&self, as_of: &AsOf) -> bool {
+        let ClockSource::System { boot, .. } = &self.0 else {
+            return true;
+        };
+        let same_boot = boot.is_some() && *boot == as_of.boot;
+        same_boot || has_clock_chip() || std::path::Path::new(TIME_SERVER_REACHED).exists()
+    }
+
     /// When tokio's timers reach a steady point, if the machine is not suspended before.
     pub fn instant_of(&self, at: Steady) -> Instant {
         let ahead = self.steady().until(at);
@@ -192,6 +204,16 @@ impl Clock {
             suspended_ms.fetch_add(millis(length), Ordering::Relaxed);
         }
     }
+}
+
+/// Whether the kernel set its clock by one with a battery when it started.
+fn has_clock_chip() -> bool {
+    let chips = std::fs::read_dir("/sys/class/rtc")
+        .into_iter()
+        .flatten()
+        .flatten();
+    let mut sets = chips.map(|chip| std::fs::read_to_string(chip.path().join("hctosys")));
+    sets.any(|set| set.is_ok_and(|set| set.trim() == "1"))
 }
 
 fn millis(length: SignedDuration) -> i64 {

@@ -92,6 +92,8 @@ pub fn assert_stays_here(settings: &Settings) {
         "{networks:?}"
     );
     assert!(targets.iter().all(IpAddr::is_loopback), "{targets:?}");
+    let weather = settings.weather.as_ref().map(|weather| &weather.server);
+    assert!(weather.is_none_or(|server| server.as_str().starts_with("http://127.0.0.1:")));
 }
 
 pub fn account(username: &str, password: &str) -> String {

@@ -61,14 +61,14 @@ pub fn evaluate(
     running: bool,
 ) -> Evaluation {
     let was = memory.map_or(running, |memory| memory.held);
-    let stale = sensors.first_stale(&condition.test);
+    let change = sensors.next_change(&condition.test);
     let holds = match sensors.test(&condition.test, was) {
         Ok(holds) => holds,
         Err(unknown) => {
             return Evaluation {
                 answer: unknown,
                 memory,
-                wake: stale,
+                wake: change,
             };
         }
     };
@@ -80,7 +80,7 @@ pub fn evaluate(
             ConditionResult::Fails
         },
         memory: Some(memory),
-        wake: stale.into_iter().chain(dwell).min(),
+        wake: change.into_iter().chain(dwell).min(),
     }
 }
 
@@ -153,7 +153,7 @@ impl Sensors<'_> {
 
     fn value(&self, sensor: &SensorId) -> Result<(SensorValue, &Unit), ConditionResult> {
         let spec = self.spec(sensor).ok_or(ConditionResult::NoValue)?;
-        match self.readings.of(spec, self.now.steady) {
+        match self.readings.of(spec, self.now) {
             Known::Value(value, _) => Ok((value, &spec.unit)),
             Known::Stale(_) => Err(ConditionResult::Stale),
             Known::Never => Err(ConditionResult::NoValue),
@@ -189,13 +189,10 @@ impl Sensors<'_> {
         self.specs.iter().find(|spec| spec.id == *sensor)
     }
 
-    fn first_stale(&self, test: &Test) -> Option<Steady> {
+    fn next_change(&self, test: &Test) -> Option<Steady> {
         let specs = test.sensors().into_iter().filter_map(|id| self.spec(id));
         specs
-            .filter_map(|spec| match self.readings.of(spec, self.now.steady) {
-                Known::Value(_, stale) => Some(stale),
-                Known::Stale(_) | Known::Never => None,
-            })
+            .filter_map(|spec| self.readings.next_change(spec, self.now))
             .min()
     }
 }

@@ -1,8 +1,8 @@
 //! The coming switch times of a group, from the planner itself: it plans again at each instant it names,
 //! and the outlets are switched at once.
 //!
-//! Assumed: sensors keep the values they have now (so of a thermostat its targets are foreseen, and what it does at the
-//! temperature of now, and no limit of time), those without a fresh one stay unknown (or all conditions
+//! Assumed: the weather is as forecast, other sensors keep the values they have now (so of a thermostat its targets are
+//! foreseen, and what it does at the temperature of now, and no limit of time), those without a fresh one stay unknown (or all conditions
 //! hold, [`Conditions::TakenToHold`](super::activity::Conditions)); no override is set and no button
 //! is pressed; every device answers; what a power limit keeps off comes back after its `min_off`, and no budget is exceeded. An
 //! outlet without a report is assumed to be in its expected state at the beginning.
@@ -121,11 +121,9 @@ fn walk(
     steps: usize,
     mut look: impl FnMut(Timestamp, &[(OutletPath, OutletPlan)]) -> ControlFlow<()>,
 ) -> Vec<PlannedChange> {
-    let readings = inputs.readings.kept(
-        &inputs.rules.sensors,
-        inputs.now.steady,
-        inputs.now.steady_at(until),
-    );
+    let readings = inputs
+        .readings
+        .kept(&inputs.rules.sensors, inputs.now, inputs.now.steady_at(until));
     let energy_limits = inputs.energy_limits.foreseen();
     let mut future = Future {
         safety: match group.thermostat {

@@ -17,6 +17,7 @@ pub mod holidays;
 mod ids;
 pub mod interlock;
 pub mod jitter;
+mod known;
 pub mod known_edges;
 pub mod level;
 mod limits;
@@ -41,6 +42,9 @@ pub mod testing;
 mod text;
 pub mod thermostat;
 pub mod units;
+pub mod weather;
+mod weather_sensor;
+mod weather_value;
 pub mod window;
 pub mod windows;
 
@@ -49,3 +53,5 @@ pub use ids::{DeviceId, GroupId, OutletKey, OutletPath, SLUG_MAX, ScheduleId, Se
 pub use now::{Now, Steady};
 pub use power::Power;
 pub use text::shortened;
+pub use weather_sensor::{Aggregate, WeatherSensor, WeatherSpan};
+pub use weather_value::WeatherValue;

@@ -1,15 +1,22 @@
 //! The last values of the sensors, and whether they still count.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    SensorId, Steady,
+    Now, SensorId, Steady,
     sensor::{SensorSpec, SensorValue},
+    weather::Weather,
 };
+pub use crate::known::Known;
 
-/// The last value of each sensor since the bridge started.
+/// The last value of each sensor since the bridge started, and the forecast.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Readings(BTreeMap<SensorId, SensorReading>);
+pub struct Readings {
+    values: BTreeMap<SensorId, SensorReading>,
+    weather: Option<Arc<Weather>>,
+    /// The forecast is taken to be as old as it is at this instant.
+    weather_as_of: Option<Steady>,
+}
 
 /// A value, and when it arrived.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -18,49 +25,69 @@ struct SensorReading {
     at: Steady,
 }
 
-/// What is known of a sensor.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Known {
-    /// A value, until it is stale.
-    Value(SensorValue, Steady),
-    /// Its last value is too old, since that instant.
-    Stale(Steady),
-    /// No value since the bridge started.
-    Never,
-}
-
 impl Readings {
     /// Takes a value that arrived.
     pub fn record(&mut self, sensor: SensorId, value: SensorValue, at: Steady) {
-        self.0.insert(sensor, SensorReading { value, at });
+        self.values.insert(sensor, SensorReading { value, at });
     }
 
     /// A sensor is another one now, or none: its value means nothing any more.
     pub fn forget(&mut self, sensor: &SensorId) {
-        self.0.remove(sensor);
+        self.values.remove(sensor);
     }
 
-    /// What is known of a sensor at an instant. A value is stale from `stale_after` on.
-    pub fn of(&self, sensor: &SensorSpec, now: Steady) -> Known {
-        let Some(reading) = self.0.get(&sensor.id) else {
+    /// Takes a forecast that arrived.
+    pub fn set_weather(&mut self, weather: Arc<Weather>) {
+        self.weather = Some(weather);
+    }
+
+    /// The forecast.
+    pub fn weather(&self) -> Option<&Arc<Weather>> {
+        self.weather.as_ref()
+    }
+
+    /// What is known of a sensor at a moment. A value is stale from `stale_after` on.
+    pub fn of(&self, sensor: &SensorSpec, now: Now) -> Known {
+        if let Some(source) = sensor.weather() {
+            let of_weather =
+                |weather: &Arc<Weather>| weather.value(source, sensor.stale_after, now, self.weather_as_of);
+            return self.weather.as_ref().map_or(Known::Never, of_weather);
+        }
+        let Some(reading) = self.values.get(&sensor.id) else {
             return Known::Never;
         };
         let stale = reading.at.after(sensor.stale_after.length());
-        if now < stale {
+        if now.steady < stale {
             Known::Value(reading.value, stale)
         } else {
             Known::Stale(stale)
         }
     }
 
-    /// These readings as they would be if every value that is fresh now were confirmed until then.
-    pub(super) fn kept(&self, sensors: &[SensorSpec], now: Steady, until: Steady) -> Self {
+    /// When time alone changes what is known of a sensor.
+    pub fn next_change(&self, sensor: &SensorSpec, now: Now) -> Option<Steady> {
+        match self.of(sensor, now) {
+            Known::Value(_, until) => Some(until),
+            Known::Stale(_) => None,
+            // A forecast may know a later hour.
+            Known::Never => {
+                let at = self.weather.as_ref()?.next_change(sensor.weather()?, now);
+                at.map(|at| now.steady_at(at))
+            }
+        }
+    }
+
+    /// These readings as they would be if every value that is fresh now were confirmed until then, and the forecast came
+    /// true.
+    pub(super) fn kept(&self, sensors: &[SensorSpec], now: Now, until: Steady) -> Self {
+        let measured = sensors.iter().filter(|sensor| sensor.weather().is_none());
         let fresh = |sensor: &SensorSpec| match self.of(sensor, now) {
             Known::Value(value, _) => Some((sensor.id.clone(), SensorReading { value, at: until })),
             Known::Stale(_) | Known::Never => None,
         };
         let mut kept = self.clone();
-        kept.0.extend(sensors.iter().filter_map(fresh));
+        kept.values.extend(measured.filter_map(fresh));
+        kept.weather_as_of = Some(now.steady);
         kept
     }
 }
@@ -82,13 +109,20 @@ mod tests {
             stale_after: "30m".parse().unwrap(),
         };
         let at = |text: &str| Steady::at(text.parse().unwrap());
+        let now = |text: &str| Now {
+            wall: text.parse().unwrap(),
+            steady: at(text),
+        };
         let mut readings = Readings::default();
-        assert_eq!(readings.of(&sensor, at("2024-01-01T06:00:00Z")), Known::Never);
+        assert_eq!(readings.of(&sensor, now("2024-01-01T06:00:00Z")), Known::Never);
         let value = SensorValue::Number(1.0);
         readings.record(sensor.id.clone(), value, at("2024-01-01T06:00:00Z"));
         let stale = at("2024-01-01T06:30:00Z");
         let fresh = Known::Value(value, stale);
-        assert_eq!(readings.of(&sensor, at("2024-01-01T06:29:59Z")), fresh);
-        assert_eq!(readings.of(&sensor, stale), Known::Stale(stale));
+        assert_eq!(readings.of(&sensor, now("2024-01-01T06:29:59Z")), fresh);
+        assert_eq!(
+            readings.of(&sensor, now("2024-01-01T06:30:00Z")),
+            Known::Stale(stale)
+        );
     }
 }

@@ -111,7 +111,7 @@ fn no_value(inputs: &Inputs<'_>, condition: &Condition) -> Option<ScheduleWarnin
     let sensors = condition.test.sensors();
     let has_value = |id: &SensorId| {
         let spec = inputs.rules.sensors.iter().find(|spec| spec.id == *id);
-        spec.is_some_and(|spec| matches!(inputs.readings.of(spec, inputs.now.steady), Known::Value(..)))
+        spec.is_some_and(|spec| matches!(inputs.readings.of(spec, inputs.now), Known::Value(..)))
     };
     let silent = sensors.iter().find(|id| !has_value(id)).or(sensors.first())?;
     Some(ScheduleWarning::NoValue {

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
-use super::{DeviceValue, OutletPath, SensorId, period::Period};
+use super::{DeviceValue, OutletPath, SensorId, WeatherSensor, WeatherValue, period::Period};
 
 /// The largest payload that is looked into, in bytes. A weather report has a few hundred.
 pub const PAYLOAD_MAX: usize = 64 * 1024;
@@ -19,19 +19,29 @@ pub struct SensorSpec {
     pub source: SensorSource,
     /// What its numbers mean. Limits of its conditions are in the same unit.
     pub unit: Unit,
-    /// A value this old is unknown.
+    /// A value this old is unknown. A forecast is as old as its issue.
     pub stale_after: Period,
 }
 
 impl SensorSpec {
     /// How long a value counts unless set otherwise: 30 min.
     pub const DEFAULT_STALE_AFTER: Period = Period::minutes(30);
+    /// How long a forecast counts unless set otherwise: 24 h.
+    pub const DEFAULT_STALE_FORECAST: Period = Period::hours(24);
 
-    /// The topic that it is read from; `None` for a value of a device.
+    /// The topic that it is read from; `None` where it has none.
     pub fn topic(&self) -> Option<&SensorTopic> {
         match &self.source {
             SensorSource::Topic(topic) => Some(topic),
-            SensorSource::Device(..) => None,
+            SensorSource::Device(..) | SensorSource::Weather(_) => None,
+        }
+    }
+
+    /// What it reads from the forecast; `None` where it does not.
+    pub fn weather(&self) -> Option<&WeatherSensor> {
+        match &self.source {
+            SensorSource::Weather(weather) => Some(weather),
+            SensorSource::Topic(_) | SensorSource::Device(..) => None,
         }
     }
 }
@@ -43,6 +53,8 @@ pub enum SensorSource {
     Topic(SensorTopic),
     /// A value of what is connected to a hub.
     Device(OutletPath, DeviceValue),
+    /// A value of the forecast.
+    Weather(WeatherSensor),
 }
 
 impl fmt::Display for SensorSource {
@@ -51,6 +63,7 @@ impl fmt::Display for SensorSource {
         match self {
             Self::Topic(topic) => f.write_str(&topic.topic),
             Self::Device(child, value) => write!(f, "{child} {value}"),
+            Self::Weather(weather) => weather.fmt(f),
         }
     }
 }
@@ -297,6 +310,12 @@ impl From<DeviceValue> for Unit {
                 Self::Other(String::new())
             }
         }
+    }
+}
+
+impl From<WeatherValue> for Unit {
+    fn from(value: WeatherValue) -> Self {
+        value.unit().into()
     }
 }
 

@@ -200,7 +200,7 @@ impl Thermostat {
     /// `None`: no value since the bridge started.
     fn known(&self, sensors: Sensors<'_>) -> Option<RoomReading> {
         let spec = sensors.specs.iter().find(|spec| spec.id == self.sensor)?;
-        let (value, stale_at) = match sensors.readings.of(spec, sensors.now.steady) {
+        let (value, stale_at) = match sensors.readings.of(spec, sensors.now) {
             Known::Value(value, stale_at) => (value, stale_at),
             Known::Stale(since) => return Some(RoomReading::Silent(since)),
             Known::Never => return None,

@@ -249,6 +249,86 @@ child = [{ id = 'hall' }]
 }
 
 #[test]
+fn a_sensor_can_be_a_value_of_the_forecast() {
+    const WEATHER: &str = "[weather]\nprovider = 'met-norway'\n";
+    let sensor = |rest: &str| format!("{WEATHER}[[sensor]]\nid = 'x'\n{rest}");
+    let read = |rest: &str| {
+        let spec = rules(&sensor(rest)).sensors.pop().unwrap();
+        (spec.source.to_string(), spec.unit, spec.stale_after)
+    };
+    assert_eq!(
+        read("weather = 'dew_point'"),
+        (
+            "forecast dew_point".to_owned(),
+            Unit::Temperature(Scale::Celsius),
+            SensorSpec::DEFAULT_STALE_FORECAST
+        )
+    );
+    assert_eq!(
+        read("weather = 'snowfall'\nwithin = '4h'\nas = 'sum'\nstale_after = '12h'"),
+        (
+            "forecast snowfall (sum within 4h)".to_owned(),
+            Unit::Other("cm".to_owned()),
+            period("12h")
+        )
+    );
+    for (content, key) in [
+        ("weather = 'hail'", "weather"),
+        ("weather = 'snowfall'\nwithin = '6h'", "as"),
+        ("weather = 'snowfall'\nas = 'max'", "within"),
+        ("weather = 'humidity'\nwithin = '6h'\nas = 'sum'", "as"),
+        ("weather = 'snowfall'\nwithin = '90m'\nas = 'max'", "within"),
+        ("weather = 'snowfall'\nwithin = '25h'\nas = 'max'", "within"),
+        ("weather = 'snowfall'\nwithin = '6h'\nas = 'median'", "as"),
+        ("weather = 'snowfall'\nstale_after = '49h'", "stale_after"),
+        ("weather = 'snowfall'\ntopic = 'snow'", "topic"),
+        ("weather = 'temperature'\nunit = '°F'", "unit"),
+        ("topic = 'snow'\nwithin = '6h'", "within"),
+    ] {
+        broken(&[(&sensor(content), &format!("sensor[3].{key}"))]);
+    }
+    broken(&[("[[sensor]]\nid = 'x'\nweather = 'snowfall'", "sensor[3].weather")]);
+    let room = "[[group]]\nid = 'g'\noutlets = ['plug']\n[group.thermostat]\nsensor = 'x'\ntarget = 20";
+    let heated = sensor(&format!("weather = 'temperature'\nstale_after = '1h'\n{room}"));
+    broken(&[(&heated, "group[0].thermostat.sensor")]);
+}
+
+#[test]
+fn a_forecast_needs_a_provider_and_a_place() {
+    let load = |text: &str| Home::toml(text).load();
+    let place = "[location]\nlatitude = 52.5\nlongitude = 13.4\n";
+    let found = load(&format!("{place}[weather]\nprovider = 'nws'")).unwrap();
+    let weather = found.weather.unwrap();
+    assert_eq!(weather.server.as_str(), "https://api.weather.gov/");
+    assert_eq!(load(place).unwrap().weather, None);
+    let own = "[weather]\nprovider = 'open-meteo'\nurl = 'http://10.0.0.5:8080/meteo/'\n";
+    let found = load(&format!("{place}{own}")).unwrap();
+    assert_eq!(
+        found.digest()["weather"],
+        serde_json::json!({"provider": "open-meteo"})
+    );
+    assert!(!format!("{:?}", found.weather).contains("52.5"));
+
+    let missing = load("\n[weather]\nprovider = 'nws'").unwrap_err();
+    let text = missing.to_string();
+    assert!(
+        text.contains("weather.provider (line 3)") && text.contains("[location]"),
+        "{text}"
+    );
+    for (weather, key) in [
+        ("provider = 'accuweather'", "provider"),
+        ("url = 'http://10.0.0.5:8080'", "provider"),
+        ("provider = 'nws'\nurl = '10.0.0.5:8080'", "url"),
+        ("provider = 'nws'\nurl = 'file:///etc/passwd'", "url"),
+        ("provider = 'nws'\nurl = 'http://me:secret@10.0.0.5'", "url"),
+    ] {
+        let problems = load(&format!("{place}[weather]\n{weather}")).unwrap_err().0;
+        let paths: Vec<&str> = problems.iter().map(|problem| problem.path.as_str()).collect();
+        assert_eq!(paths, [format!("weather.{key}")], "{weather}");
+    }
+}
+
+#[test]
 fn a_group_has_sound_defaults() {
     let group = group("");
     assert_eq!(group.name, "g");

@@ -10,7 +10,9 @@ use serde::Serialize;
 
 mod device_rules;
 mod settings;
+mod weather;
 
+pub(in crate::mqtt) use self::weather::WeatherState;
 use self::{
     device_rules::DeviceRulesState,
     settings::{DeviceSettingsState, OutletSettingsState, PlugSettingsState, UpdateState},

@@ -40,6 +40,7 @@ use crate::{
             self, ConfiguredDevice, GroupStatus, OutletNames, OutletStatus, ReloadedRules, Request,
             SchedulerMsg, SchedulerUpdate,
         },
+        weather_status::WeatherStatus,
     },
     store::Section,
     system::{clock::Clock, tasks::Tasks},
@@ -52,6 +53,7 @@ use planner::{
     rules::Rules,
     safety::RunTime,
     units::{MilliWattHours, MilliWatts},
+    weather::{Weather, WeatherHour},
 };
 
 /// Devices that are configured in each simulation, in a group or not.
@@ -442,6 +444,8 @@ pub(super) struct Simulation {
     pub(super) outlets: BTreeMap<OutletPath, Arc<OutletStatus>>,
     pub(super) groups: BTreeMap<String, Arc<GroupStatus>>,
     pub(super) rules_sent: Vec<Arc<Rules>>,
+    /// What was published of the forecast.
+    pub(super) weather: Option<Arc<WeatherStatus>>,
     pub(super) missing: BTreeMap<DeviceId, String>,
     /// How often the status of a group was published.
     pub(super) group_updates: usize,
@@ -580,6 +584,7 @@ impl Simulation {
             outlets: BTreeMap::new(),
             groups: BTreeMap::new(),
             rules_sent: Vec::new(),
+            weather: None,
             missing: BTreeMap::new(),
             group_updates: 0,
             ends_sent: 0,
@@ -826,6 +831,15 @@ impl Simulation {
     /// The calendar is read again.
     pub(super) async fn read_calendar(&mut self, dates: HolidayDates) {
         let message = SchedulerMsg::Holidays(Arc::new(dates));
+        self.bridge.messages.send(message).await.unwrap();
+        self.settle().await;
+    }
+
+    /// A provider answers now with a forecast that it made before.
+    pub(super) async fn forecast(&mut self, age: SignedDuration, hours: BTreeMap<Timestamp, WeatherHour>) {
+        let now = self.clock.read();
+        let weather = Weather::new(now.wall - age, now, hours);
+        let message = SchedulerMsg::Weather(Arc::new(weather));
         self.bridge.messages.send(message).await.unwrap();
         self.settle().await;
     }
@@ -1215,6 +1229,7 @@ impl Simulation {
                 self.groups.insert(id.to_string(), standing);
             }
             SchedulerUpdate::Missing(missing) => self.missing = missing,
+            SchedulerUpdate::Weather(weather) => self.weather = Some(weather),
             SchedulerUpdate::Sensors(_) | SchedulerUpdate::Vacation(_) => {}
             SchedulerUpdate::Event(event) => {
                 if event.message.contains("over its ceiling") {

@@ -16,6 +16,7 @@ use crate::{
     readings::Known,
     rules::{Limit, Limits},
     safety::{Block, Cause},
+    sensor::SensorSpec,
     shortened,
     thermostat::{Demand, DemandReason, Hold, RoomReading, Thermostat, WhenSilent},
 };
@@ -313,15 +314,19 @@ fn unknown_sensors(inputs: &Inputs<'_>, condition: &Condition) -> Vec<String> {
         .collect()
 }
 
+fn spec<'a>(inputs: &Inputs<'a>, id: &SensorId) -> Option<&'a SensorSpec> {
+    inputs.rules.sensors.iter().find(|spec| spec.id == *id)
+}
+
 /// What is known of a sensor, and its unit with a space before it.
 fn known(inputs: &Inputs<'_>, id: &SensorId) -> (Known, String) {
     let sensors = inputs.sensors();
-    let Some(spec) = sensors.specs.iter().find(|spec| spec.id == *id) else {
+    let Some(spec) = spec(inputs, id) else {
         return (Known::Never, String::new());
     };
     let unit = spec.unit.to_string();
     let unit = if unit.is_empty() { unit } else { format!(" {unit}") };
-    (sensors.readings.of(spec, inputs.now.steady), unit)
+    (sensors.readings.of(spec, inputs.now), unit)
 }
 
 /// A sensor with its value: `outdoor 3.5 °C`. Only its name where conditions are assumed to be met.
@@ -332,6 +337,9 @@ fn sensor(inputs: &Inputs<'_>, id: &SensorId) -> String {
     match known(inputs, id) {
         (Known::Value(value, _), unit) => format!("{id} {value}{unit}"),
         (Known::Stale(since), _) => format!("{id} (stale since {})", wall(inputs.now.wall_at(since), inputs)),
+        (Known::Never, _) if spec(inputs, id).is_some_and(|spec| spec.weather().is_some()) => {
+            format!("{id} (no forecast)")
+        }
         (Known::Never, _) => format!("{id} (no value yet)"),
     }
 }
