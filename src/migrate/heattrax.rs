@@ -9,7 +9,11 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use self::{edge::Edge, schedule::ScheduleDraft, sensor::Sensor};
+use self::{
+    edge::Edge,
+    schedule::ScheduleDraft,
+    sensor::{Sensor, WeatherSource},
+};
 use super::{
     Draft, Migrated, free_slug,
     source::{Node, ReadPaths},
@@ -22,6 +26,9 @@ const THRESHOLD_F: f64 = 34.0;
 const MORNING_HOURS: (u32, u32) = (6, 8);
 const MAX_RUNTIME_HOURS: f64 = 6.0;
 const COOLDOWN_MINUTES: f64 = 30.0;
+/// Our shortest and longest `override_default`, in hours.
+const OVERRIDE_SHORTEST: f64 = 1.0 / 3600.0;
+const OVERRIDE_LONGEST: f64 = 24.0;
 /// Our longest limit, in hours.
 const LONGEST_LIMIT: f64 = 366.0 * 24.0;
 /// The last outlet of the longest strip, counted from 0.
@@ -29,14 +36,11 @@ const OUTLET_MAX: i64 = 31;
 
 /// Why a part of the file has no place here.
 const REASONS: [(&str, &str); 9] = [
-    (
-        "weather_api",
-        "no weather service is asked; see the sensors below",
-    ),
+    ("weather_api", "[weather] asks and keeps the forecast by itself"),
     ("scheduler", "conditions are looked at whenever a value comes in"),
     (
         "thresholds",
-        "there is no forecast: heating neither begins before precipitation nor goes on after it",
+        "heating does not go on for a time after the precipitation",
     ),
     (
         "notifications",
@@ -64,6 +68,7 @@ struct Migration<'a> {
     /// Outlets that a group has.
     taken: Vec<String>,
     sensors: BTreeSet<Sensor>,
+    weather: WeatherSource,
 }
 
 pub(super) fn migrate(value: &Value) -> Migrated {
@@ -76,6 +81,7 @@ pub(super) fn migrate(value: &Value) -> Migrated {
         devices: Vec::new(),
         taken: Vec::new(),
         sensors: BTreeSet::new(),
+        weather: WeatherSource::Off,
     };
     migration.run();
     let Migration {
@@ -90,6 +96,7 @@ pub(super) fn migrate(value: &Value) -> Migrated {
 impl Migration<'_> {
     fn run(&mut self) {
         self.general();
+        self.weather = WeatherSource::of(&self.root, &mut self.draft);
         let (single, devices) = (self.root.get("device"), self.root.get("devices"));
         if single.exists() {
             self.account(&single);
@@ -100,7 +107,7 @@ impl Migration<'_> {
         for (name, node) in devices.get("groups").entries() {
             self.group(&name, &node);
         }
-        sensor::write_all(self.sensors.iter().copied(), &mut self.draft);
+        sensor::write_all(self.sensors.iter().copied(), self.weather, &mut self.draft);
         self.left_over();
     }
 
@@ -112,7 +119,8 @@ impl Migration<'_> {
             "HEATTRAX_... variables of the environment are not read: what they set must be in this file.",
         );
         self.draft.change(
-            "A manual ON or OFF lasts until the next edge of a schedule, or three hours (override_default).",
+            "A manual ON or OFF lasts until the next edge of a schedule that contradicts it, and as long as override_default \
+             says where none of the coming week does; HeatTrax ended it after that time in any case.",
         );
         self.draft.section("[mqtt]");
         self.draft.key("host", "127.0.0.1");
@@ -185,6 +193,7 @@ impl Migration<'_> {
             self.groups.comment(&check);
         }
         self.groups.key("outlets", outlets);
+        self.override_default(name, node);
         self.groups.section("[group.safety]");
         let defaults = (Some(MAX_RUNTIME_HOURS), Some(COOLDOWN_MINUTES));
         limits(&self.root.get("safety"), defaults, &mut self.groups);
@@ -194,6 +203,27 @@ impl Migration<'_> {
             ));
         }
         self.schedules(name, node, enabled);
+    }
+
+    /// How long what is switched by hand stays, where no schedule ends it.
+    fn override_default(&mut self, name: &str, node: &Node<'_>) {
+        let of_all = self
+            .root
+            .get("web")
+            .number("manual_override_timeout_hours", 0.0..);
+        let of_group = node.number("manual_override_hours", 0.0..);
+        let Some(hours) = of_group.or(of_all) else {
+            return;
+        };
+        let ours = hours.clamp(OVERRIDE_SHORTEST, OVERRIDE_LONGEST);
+        #[allow(clippy::float_cmp)] // Nothing is computed with a value within the bounds.
+        if ours != hours {
+            self.draft.change(format!(
+                "What is switched by hand in the group {name} lasted {hours} h; our override_default has one second to 24 \
+                 hours."
+            ));
+        }
+        self.groups.key("override_default", ours * 3600.0);
     }
 
     /// The outlets of an item as ids of ours, without those that another group has. A device with one address
@@ -311,7 +341,7 @@ impl Migration<'_> {
         let id = free_slug(&name, ids);
         ids.push(id.clone());
         let enabled = node.flag("enabled").unwrap_or(true) && enabled;
-        let mut draft = ScheduleDraft::new(id, name, enabled);
+        let mut draft = ScheduleDraft::new(id, name, enabled, self.weather);
         if let Some(priority) = node.text("priority") {
             draft.priority(&priority);
         }
@@ -359,8 +389,12 @@ impl Migration<'_> {
         common.push(thresholds.get("temperature_f"));
         let mut drafts = Vec::new();
         if weather && precipitation {
-            let mut draft =
-                ScheduleDraft::new("precipitation".to_owned(), "precipitation".to_owned(), enabled);
+            let mut draft = ScheduleDraft::new(
+                "precipitation".to_owned(),
+                "precipitation".to_owned(),
+                enabled,
+                self.weather,
+            );
             draft.priority("critical");
             draft.all_day();
             draft.conditions(Some(threshold.unwrap_or(THRESHOLD_F)), Some(true), None);
@@ -369,7 +403,8 @@ impl Migration<'_> {
         }
         let wanted = morning.flag("enabled").unwrap_or(morning.get("enabled").exists());
         if wanted && weather && in_the_morning {
-            let mut draft = ScheduleDraft::new("morning".to_owned(), "morning".to_owned(), enabled);
+            let mut draft =
+                ScheduleDraft::new("morning".to_owned(), "morning".to_owned(), enabled, self.weather);
             let edge = |key, default| {
                 let hour = if morning.get(key).exists() {
                     morning.parsed(key, |value| u32::try_from(value.as_u64()?).ok())?
@@ -402,7 +437,7 @@ impl Migration<'_> {
             return None;
         }
         let times = node.get("schedule");
-        let mut draft = ScheduleDraft::new("schedule".to_owned(), group.to_owned(), enabled);
+        let mut draft = ScheduleDraft::new("schedule".to_owned(), group.to_owned(), enabled, self.weather);
         let days = times.integers("days", 0..=6);
         if let Some(days) = &days {
             self.draft.change("Days count from 1 (Monday) to 7, not from 0.");

@@ -118,7 +118,11 @@ fn groups_with_schedules_become_ours() {
         "fallback_end = \"08:00\"",
         "start = \"sunset-01:30\"",
         "for = 9000.0",
-        "at_most = 32.0",
+        "at_most = 0.0",
+        "at_least = 0.1",
+        "provider = \"open-meteo\"",
+        "weather = \"precipitation\"",
+        "within = \"1h\"",
         "max_on = 10800.0",
         "cooldown = \"none\"",
         "max_on = 18000.0",
@@ -142,8 +146,7 @@ fn every_change_is_listed_at_the_top() {
         "The group lights was disabled",
         "ends after it, also past midnight",
         "If \"Night\" goes past midnight",
-        "weather/outdoor",
-        "weather_api.* is not taken over",
+        "The weather is a forecast in whole hours",
         "scheduler.* is not taken over",
         "logging.* is not taken over",
         "web.* is not taken over",
@@ -170,7 +173,7 @@ devices:
       automation: { weather_control: false, schedule_control: true }
       schedule: { on_time: "17:00", off_time: "23:00", days: [5, 6] }
       items: [{ name: Tree, ip_address: 192.168.1.110 }]
-thresholds: { temperature_f: 34, lead_time_minutes: 60 }
+thresholds: { temperature_f: 34, lead_time_minutes: 90, trailing_time_minutes: 60 }
 morning_mode: { enabled: true, start_hour: 6, end_hour: 8, temperature_f: 32 }
 "#,
     );
@@ -187,9 +190,10 @@ morning_mode: { enabled: true, start_hour: 6, end_hour: 8, temperature_f: 32 }
     for text in [
         "days = [6,7]",
         "start = \"06:00\"",
-        "at_most = 34.0",
-        "at_most = 32.0",
-        "thresholds.* is not taken over",
+        "within = \"2h\"",
+        "at_most = 1.112",
+        "at_most = 0.0",
+        "thresholds.* is not taken over: heating does not go on",
     ] {
         assert!(toml.contains(text), "no {text} in\n{toml}");
     }
@@ -243,6 +247,64 @@ fn black_ice_and_a_whole_day_are_converted() {
         .map(|sensor| sensor.id.as_str())
         .collect();
     assert_eq!(units, ["outdoor", "dew-point", "humidity"]);
+}
+
+#[test]
+fn the_weather_service_becomes_the_forecast() {
+    let schedule =
+        "{ name: Rain, all_day: true, conditions: { precipitation_active: true, temperature_max: 34 } }";
+    let (toml, settings) = migrated(&one_schedule(
+        schedule,
+        "weather_api: { provider: OpenWeatherMap, openweathermap: { api_key: \"s3cret\" } }\n\
+         thresholds: { lead_time_minutes: 0 }\n",
+    ));
+    assert!(settings.weather.is_some(), "{toml}");
+    assert!(
+        toml.contains("came from \"OpenWeatherMap\"") && !toml.contains("s3cret"),
+        "{toml}"
+    );
+    assert!(!toml.contains("within = "), "no lead time: {toml}");
+    let sources = settings
+        .rules
+        .sensors
+        .iter()
+        .map(|sensor| sensor.source.to_string());
+    assert_eq!(
+        sources.collect::<Vec<_>>(),
+        ["forecast temperature", "forecast precipitation"]
+    );
+    // Without a place there is no forecast, and the topics are in HeatTrax's own units.
+    let without_place = one_schedule(schedule, "")
+        .replace("latitude", "x")
+        .replace("longitude", "y");
+    let (toml, settings) = migrated(&without_place);
+    assert!(settings.weather.is_none(), "{toml}");
+    assert!(
+        toml.contains("at_most = 34.0") && toml.contains("is = true"),
+        "{toml}"
+    );
+    // Where the weather was off, what asked for it never ran.
+    let off = one_schedule(schedule, "weather_api: { enabled: false }\n");
+    let (Migrated { losses, .. }, settings) = converted(&off);
+    assert!(losses[0].contains("the weather was off"), "{losses:?}");
+    assert!(!group(&settings, "mats").schedules[0].enabled);
+}
+
+#[test]
+fn how_long_a_manual_switch_lasts_is_kept() {
+    let night = "{ on: { type: time, value: \"22:00\" }, off: { type: time, value: \"06:00\" } }";
+    let with = |rest: &str, own: &str| {
+        let yaml = one_schedule(night, rest).replace("      items:", &format!("{own}      items:"));
+        let (toml, settings) = migrated(&yaml);
+        (group(&settings, "mats").override_default.to_string(), toml)
+    };
+    let all = "web: { manual_override_timeout_hours: 4 }\n";
+    assert_eq!(with("", "").0, "3h");
+    assert_eq!(with(all, "").0, "4h");
+    assert_eq!(with(all, "      manual_override_hours: 1.5\n").0, "1h 30m");
+    let (length, toml) = with("", "      manual_override_hours: 48\n");
+    assert_eq!(length, "24h");
+    assert!(toml.contains("lasted 48 h"), "{toml}");
 }
 
 #[test]

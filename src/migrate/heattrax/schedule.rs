@@ -4,7 +4,11 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
-use super::{edge::Edge, limits, sensor::Sensor};
+use super::{
+    edge::Edge,
+    limits,
+    sensor::{Sensor, WeatherSource},
+};
 use crate::migrate::{Draft, source::Node};
 
 /// A schedule that is being written.
@@ -13,6 +17,7 @@ pub(super) struct ScheduleDraft {
     /// What a person calls it.
     name: String,
     enabled: bool,
+    weather: WeatherSource,
     keys: Draft,
     /// What of it could not be converted. Without that it must not run.
     lost: Vec<String>,
@@ -20,11 +25,12 @@ pub(super) struct ScheduleDraft {
 }
 
 impl ScheduleDraft {
-    pub(super) fn new(id: String, name: String, enabled: bool) -> Self {
+    pub(super) fn new(id: String, name: String, enabled: bool, weather: WeatherSource) -> Self {
         Self {
             id,
             name,
             enabled,
+            weather,
             keys: Draft::default(),
             lost: Vec::new(),
             sensors: BTreeSet::new(),
@@ -111,28 +117,38 @@ impl ScheduleDraft {
         if let Some(limit) = at_most {
             self.sensors.insert(Sensor::Temperature);
             let id = Sensor::Temperature.id();
+            let limit = match self.weather {
+                WeatherSource::Forecast { .. } => celsius(limit - 32.0),
+                WeatherSource::Topics | WeatherSource::Off => limit,
+            };
             when.push(format!("{{ sensor = \"{id}\", at_most = {} }}", json!(limit)));
         }
         if let Some(wanted) = precipitation {
             self.sensors.insert(Sensor::Precipitation);
             let id = Sensor::Precipitation.id();
-            when.push(format!("{{ sensor = \"{id}\", is = {wanted} }}"));
+            let test = match (self.weather, wanted) {
+                (WeatherSource::Forecast { .. }, true) => "at_least = 0.1".to_owned(),
+                (WeatherSource::Forecast { .. }, false) => "at_most = 0.0".to_owned(),
+                (WeatherSource::Topics | WeatherSource::Off, _) => format!("is = {wanted}"),
+            };
+            when.push(format!("{{ sensor = \"{id}\", {test} }}"));
         }
         if let Some(detection) = ice {
             when.push(self.black_ice(detection));
+        }
+        if !when.is_empty() && self.weather == WeatherSource::Off {
+            self.lost.push("the weather was off, so it never ran".to_owned());
         }
         if !when.is_empty() {
             self.keys.line(format!("when = [{}]", when.join(", ")));
         }
     }
 
-    /// HeatTrax's thresholds are in °F, ours in °C. Rounded up, so that its limit itself is still included.
     fn black_ice(&mut self, detection: &Node<'_>) -> String {
         if detection.flag("enabled") == Some(false) {
             self.lost
                 .push("the detection of black ice was off, so it never ran".to_owned());
         }
-        let celsius = |kelvin: f64| (kelvin * 5.0 / 9.0 * 1000.0).ceil() / 1000.0;
         let temperature = detection.number("temperature_max_f", -58.0..=122.0);
         let spread = detection.number("dew_point_spread_f", 0.0..=90.0);
         let humidity = detection.number("humidity_min_percent", 0.0..=100.0);
@@ -188,4 +204,9 @@ impl ScheduleDraft {
         groups.append(self.keys);
         self.sensors
     }
+}
+
+/// HeatTrax's thresholds are in °F, ours in °C. Rounded up, so that its limit itself is still included.
+fn celsius(degrees_above: f64) -> f64 {
+    (degrees_above * 5.0 / 9.0 * 1000.0).ceil() / 1000.0
 }
