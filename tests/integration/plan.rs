@@ -154,6 +154,13 @@ fn plan_says_what_a_recipe_does_and_by_which_rule() {
              2026-12-01T00:16:00+01:00  ON   schedule hold until Wed 00:00, if eggs <= 37.3 °C",
         ),
         (
+            "driveway.toml",
+            "driveway",
+            "now                        ON   schedule snow until Wed 00:00, if snow >= 0.5 cm, air <= 2 °C\n\
+             2026-12-01T12:00:00+01:00  OFF  maximum on-time 12h reached, then cooldown 1h\n\
+             2026-12-01T13:00:00+01:00  ON   schedule snow until Wed 00:00, if snow >= 0.5 cm, air <= 2 °C",
+        ),
+        (
             "coffee.toml",
             "coffee",
             "now                        OFF  next: workdays, 06:15\n\
