@@ -14,12 +14,18 @@ use super::{
     sections::{self, Sections},
 };
 use crate::{
-    calendar::{CalendarParts, CalendarTask},
+    calendar::{CalendarParts, CalendarSources, CalendarTask},
     config::{Loader, Settings, Web},
     devices::DeviceOwner,
     domain::{
-        device_metrics::MetricsRegistry, devices::EventSenders, energy_history::EnergyHistory, feed,
-        notify_metrics::NotifyMetrics, page_msg, scheduling, section_issues::SectionIssues,
+        device_metrics::MetricsRegistry,
+        devices::EventSenders,
+        energy_history::EnergyHistory,
+        feed,
+        notify_metrics::NotifyMetrics,
+        page_msg,
+        scheduling::{self, SchedulerHandle},
+        section_issues::SectionIssues,
     },
     mqtt::{BridgeInfo, Channels, Control, MqttParts, MqttTask, PageChannels, link::LinkError},
     notify::{NotifyParts, NotifyTask},
@@ -137,14 +143,8 @@ impl Bridge {
 
         let mut readers = readers(settings, &sections, &section_issues, &clock, &tasks);
         let info = bridge_info(settings, &clock, start_checks);
-        let (calendar, calendar_in_force) = watch::channel(settings.calendar.clone());
-        let calendar_task = CalendarTask::new(CalendarParts {
-            file: calendar_in_force,
-            scheduler: scheduler_handle.messages.clone(),
-            issues: section_issues.clone(),
-            clock: clock.clone(),
-        });
         let weather = weather_task(settings, &sections, &scheduler_handle.messages, &clock);
+        let (calendar, calendar_task) = calendar(settings, &scheduler_handle, &section_issues, &clock);
         let scheduler = SchedulerTask::new(task::Parts {
             rules: Arc::new(settings.rules.clone()),
             devices: settings.scheduler_devices(),
@@ -326,6 +326,23 @@ impl Drop for TaskEndNotice {
         // There is room for each top-level task.
         let _ = self.ending.try_send(self.name);
     }
+}
+
+/// The task that reads the calendars, and what tells it which.
+fn calendar(
+    settings: &Settings,
+    scheduler: &SchedulerHandle,
+    issues: &SectionIssues,
+    clock: &Clock,
+) -> (watch::Sender<CalendarSources>, CalendarTask) {
+    let (in_force, sources) = watch::channel(settings.calendar.clone());
+    let task = CalendarTask::new(CalendarParts {
+        sources,
+        scheduler: scheduler.messages.clone(),
+        issues: issues.clone(),
+        clock: clock.clone(),
+    });
+    (in_force, task)
 }
 
 fn bridge_info(settings: &Settings, clock: &Clock, start_checks: Vec<String>) -> BridgeInfo {

@@ -12,7 +12,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::{CalendarFile, ReadCalendar};
+use super::{CalendarSources, CalendarUrl, ReadCalendar};
 use crate::{
     domain::{scheduling::SchedulerMsg, section_issues::SectionIssues},
     system::clock::Clock,
@@ -26,8 +26,8 @@ const SECTION: &str = "calendar";
 /// What the task is made of.
 #[derive(Debug)]
 pub struct CalendarParts {
-    /// The calendar of the settings in force; `None` without one. Sent with each reload.
-    pub file: watch::Receiver<Option<CalendarFile>>,
+    /// The calendars of the settings in force. Sent with each reload.
+    pub sources: watch::Receiver<CalendarSources>,
     /// To the scheduler.
     pub scheduler: mpsc::Sender<SchedulerMsg>,
     /// What is wrong with it, for `bridge/health`.
@@ -60,32 +60,59 @@ impl CalendarTask {
 
     async fn read_for_ever(&mut self) {
         loop {
-            let file = self.parts.file.borrow_and_update().clone();
-            let issue = match file {
-                Some(file) => self.read(file).await,
-                None => None,
-            };
-            self.report(issue);
+            let sources = self.parts.sources.borrow_and_update().clone();
+            // What there is counts before a server is waited for.
+            let mut issues = self.read(&sources).await;
+            if let Some(url) = &sources.url {
+                match self.fetch(url).await {
+                    Ok(true) => issues = self.read(&sources).await,
+                    Ok(false) => {}
+                    Err(issue) => issues.push(issue),
+                }
+            }
+            self.report(&issues);
             // At once where other settings are in force. Without an event loop there are none any more.
-            if let Ok(Err(_)) = timeout(INTERVAL, self.parts.file.changed()).await {
+            if let Ok(Err(_)) = timeout(INTERVAL, self.parts.sources.changed()).await {
                 return;
             }
         }
     }
 
-    /// Reads it, and returns what is wrong with it.
-    async fn read(&mut self, file: CalendarFile) -> Option<String> {
-        let name = file.to_string();
-        let calendar = match spawn_blocking(move || file.read()).await {
-            Ok(Ok(calendar)) => calendar,
+    /// Reads what is on this machine, and returns what is wrong with it.
+    async fn read(&self, sources: &CalendarSources) -> Vec<String> {
+        let names = [
+            sources.file.as_ref().map(ToString::to_string),
+            sources.url.as_ref().map(ToString::to_string),
+        ];
+        let name = names.into_iter().flatten().collect::<Vec<_>>().join(" and ");
+        let sources = sources.clone();
+        let calendar = match spawn_blocking(move || sources.read()).await {
+            Ok(Ok(Some(calendar))) => calendar,
+            Ok(Ok(None)) => return Vec::new(),
             Ok(Err(error)) => {
-                return Some(format!("calendar {name}: {error}; its holidays of before count"));
+                return vec![format!("calendar {name}: {error}; its holidays of before count")];
             }
-            Err(error) => return Some(format!("calendar {name}: {error}")),
+            Err(error) => return vec![format!("calendar {name}: {error}")],
         };
         let issue = wrong_with(&name, &calendar, self.today());
         self.hand_over(Arc::new(calendar.dates)).await;
-        issue
+        issue.into_iter().collect()
+    }
+
+    /// Asks the web server, if that is due. Returns whether there is an answer.
+    async fn fetch(&self, url: &CalendarUrl) -> Result<bool, String> {
+        let now = self.parts.clock.now();
+        let known = spawn_blocking({
+            let url = url.clone();
+            move || url.copy()
+        });
+        let known = known.await.unwrap_or_default();
+        if !known.is_due(now) {
+            return Ok(false);
+        }
+        let fetched = url.fetch(known, now).await;
+        fetched.map_err(|error| format!("calendar of {url}: {error}; its holidays of before count"))?;
+        Ok(true)
     }
 
     /// Waits for room, which delays nothing but this task. A scheduler that is gone needs nothing.
@@ -98,7 +125,8 @@ impl CalendarTask {
         TimeZone::system().to_datetime(self.parts.clock.now()).date()
     }
 
-    fn report(&mut self, issue: Option<String>) {
+    fn report(&mut self, issues: &[String]) {
+        let issue = (!issues.is_empty()).then(|| issues.join("; "));
         if let Some(issue) = &issue
             && self.issue.as_ref() != Some(issue)
         {
@@ -126,6 +154,7 @@ mod tests {
     use std::{fs, path::Path};
 
     use super::*;
+    use crate::calendar::CalendarFile;
 
     fn write(file: &Path, date: &str) {
         let event = format!("BEGIN:VEVENT\nSUMMARY:Day\nDTSTART:{date}\nEND:VEVENT\n");
@@ -133,6 +162,13 @@ mod tests {
         let new = file.with_extension("new");
         fs::write(&new, format!("BEGIN:VCALENDAR\n{event}END:VCALENDAR\n")).unwrap();
         fs::rename(new, file).unwrap();
+    }
+
+    fn sources_of(file: &Path) -> CalendarSources {
+        CalendarSources {
+            file: Some(CalendarFile(file.to_owned())),
+            url: None,
+        }
     }
 
     async fn next(messages: &mut mpsc::Receiver<SchedulerMsg>) -> Vec<String> {
@@ -147,11 +183,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("holidays.ics");
         write(&file, "20990101");
-        let (sources, receiver) = watch::channel(Some(CalendarFile(file.clone())));
+        let (sources, receiver) = watch::channel(sources_of(&file));
         let (scheduler, mut messages) = mpsc::channel(1);
         let issues = SectionIssues::default();
         let task = CalendarTask::new(CalendarParts {
-            file: receiver,
+            sources: receiver,
             scheduler,
             issues: issues.clone(),
             clock: Clock::system(),
@@ -165,17 +201,17 @@ mod tests {
             assert_eq!(next(&mut messages).await, ["2099-01-01"]);
             write(&file, "20200501");
             // Its turn comes with a reload too.
-            sources.send_replace(Some(CalendarFile(file.clone())));
+            sources.send_replace(sources_of(&file));
             assert_eq!(next(&mut messages).await, ["2020-05-01"]);
             wait_for(&issues, "its last holiday was on 2020-05-01").await;
             fs::write(&file, "<html>").unwrap();
-            sources.send_replace(Some(CalendarFile(file.clone())));
+            sources.send_replace(sources_of(&file));
             wait_for(&issues, "not an iCalendar file").await;
             assert!(messages.try_recv().is_err());
             fs::remove_file(&file).unwrap();
-            sources.send_replace(Some(CalendarFile(file.clone())));
+            sources.send_replace(sources_of(&file));
             wait_for(&issues, "No such file").await;
-            sources.send_replace(None);
+            sources.send_replace(CalendarSources::default());
             wait_for(&issues, "").await;
             stop.cancel();
         };
@@ -198,10 +234,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("holidays.ics");
         write(&file, "20990101");
-        let (_sources, receiver) = watch::channel(Some(CalendarFile(file.clone())));
+        let (_sources, receiver) = watch::channel(sources_of(&file));
         let (scheduler, mut messages) = mpsc::channel(1);
         let task = CalendarTask::new(CalendarParts {
-            file: receiver,
+            sources: receiver,
             scheduler,
             issues: SectionIssues::default(),
             clock: Clock::system(),

@@ -1,8 +1,9 @@
 //! `[calendar]`: which days are holidays, and which are the weekend.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use jiff::civil::Weekday;
+use reqwest::Url;
 
 use super::{
     credentials::Files,
@@ -10,7 +11,7 @@ use super::{
     register::IdIndex,
     sensor::{Need, sensor_id},
 };
-use crate::calendar::CalendarFile;
+use crate::calendar::{CalendarFile, CalendarSources, CalendarUrl};
 use planner::{
     days::Days,
     holidays::{Holidays, WorkdaysHeard},
@@ -21,22 +22,39 @@ use planner::{
 #[derive(Debug)]
 pub(super) struct Calendar {
     pub(super) holidays: Holidays,
-    pub(super) file: Option<CalendarFile>,
+    pub(super) sources: CalendarSources,
 }
 
-/// Reads the root's `[calendar]`, and the file that it names.
-pub(super) fn read(root: &mut Table<'_>, files: Files<'_>, sensors: &IdIndex<SensorSpec>) -> Read<Calendar> {
+/// Where files are.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CalendarPlaces<'a> {
+    pub(super) files: Files<'a>,
+    /// The state file and the base topic, where they could be read: a copy is kept there.
+    pub(super) state: Option<(&'a Path, &'a str)>,
+}
+
+/// Reads the root's `[calendar]`, the file that it names, and the copy of what its address names.
+pub(super) fn read(
+    root: &mut Table<'_>,
+    places: CalendarPlaces<'_>,
+    sensors: &IdIndex<SensorSpec>,
+) -> Read<Calendar> {
     root.section("calendar", |table| {
-        let file = table.optional("file", |leaf| files.existing(leaf));
+        let file = table.optional("file", |leaf| places.files.existing(leaf));
+        let url = table.optional("url", url);
         let sensor = table.optional("sensor", sensor_id(sensors, Need::Any));
         let weekend = table.values("weekend", weekday);
-        let file = file?.map(CalendarFile);
+        let url = url?.zip(places.state);
+        let sources = CalendarSources {
+            file: file?.map(CalendarFile),
+            url: url.map(|(url, (state_file, topic))| CalendarUrl::new(url, state_file, topic)),
+        };
         let mut holidays = Holidays::default();
-        if let Some(file) = &file {
-            let read = file.read().map_err(|error| {
-                table.problem("file", format!("an iCalendar file with all-day events ({error})"))
-            })?;
-            if !read.left_out.is_empty() {
+        let read = sources.read().map_err(|error| {
+            table.problem("file", format!("an iCalendar file with all-day events ({error})"))
+        })?;
+        if let Some(read) = read {
+            if !read.left_out.is_empty() && sources.file.is_some() {
                 let left_out: Vec<String> = read.left_out.iter().map(ToString::to_string).collect();
                 return Err(table.invalid("file", left_out.join("; ")));
             }
@@ -48,7 +66,20 @@ pub(super) fn read(root: &mut Table<'_>, files: Files<'_>, sensors: &IdIndex<Sen
         if let Some(weekend) = weekend? {
             holidays = holidays.with_weekend(weekend);
         }
-        Ok(Calendar { holidays, file })
+        Ok(Calendar { holidays, sources })
+    })
+}
+
+fn url(leaf: &Leaf<'_>) -> Result<Url, Expected> {
+    // Calendar programs show addresses in this form; it is the same with https.
+    let text = leaf.text().map(|text| match text.strip_prefix("webcal://") {
+        Some(rest) => format!("https://{rest}"),
+        None => text.to_owned(),
+    });
+    let url = text.and_then(|text| text.parse::<Url>().ok());
+    let url = url.filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    url.ok_or_else(|| {
+        "the address of an iCalendar file, such as \"https://example.org/holidays.ics\"".to_owned()
     })
 }
 

@@ -76,6 +76,7 @@ pub use weather::WeatherSettings;
 pub use web::Web;
 
 use added::AddedIds;
+use calendar::CalendarPlaces;
 use credentials::Files;
 use group::ValidationContext;
 use language::Language;
@@ -92,7 +93,7 @@ use planner::{
     thermostat::Thermostat,
 };
 
-use crate::calendar::CalendarFile;
+use crate::calendar::CalendarSources;
 use crate::domain::{
     devices::{
         ChildConfig, Credentials, DeviceConfig, DeviceSet, OutletConfig, PeriodicSearch, PollingConfig,
@@ -134,8 +135,8 @@ pub struct Settings {
     pub web: Web,
     /// Figures for monitors, on a listener of their own.
     pub metrics: Web,
-    /// The calendar of holidays, which is read again from time to time.
-    pub calendar: Option<CalendarFile>,
+    /// The calendars of holidays, which are read again from time to time.
+    pub calendar: CalendarSources,
     /// Who is notified of what.
     pub notify: Vec<NotifyTarget>,
     /// Where the forecast comes from; `None` without `[weather]`.
@@ -452,7 +453,14 @@ fn read(root: &mut Table<'_>, sources: &Sources) -> Read<Settings> {
         has_broker,
         weather: !matches!(weather, Ok(None)),
     };
-    let calendar_and_rules = rules(root, place, origins, files);
+    let places = CalendarPlaces {
+        files,
+        state: match (&state_file, &mqtt) {
+            (Ok((file, _)), Ok(mqtt)) => Some((file.as_path(), mqtt.base_topic.as_str())),
+            _ => None,
+        },
+    };
+    let calendar_and_rules = rules(root, place, origins, places);
     let (state_file, earlier_state_file) = state_file?;
     let mqtt = mqtt?;
     let account_file = AccountFile::beside(&state_file, mqtt.base_topic.as_str());
@@ -503,13 +511,13 @@ fn rules(
     root: &mut Table<'_>,
     location: Read<Location>,
     origins: SensorOrigins<'_>,
-    files: Files<'_>,
-) -> Read<(Option<CalendarFile>, Rules)> {
+    places: CalendarPlaces<'_>,
+) -> Read<(CalendarSources, Rules)> {
     let (sensors, known_sensors, timed) = sensor::read_all(root, origins);
-    let (calendar, location) = match (calendar::read(root, files, &known_sensors), location) {
+    let (calendar, location) = match (calendar::read(root, places, &known_sensors), location) {
         (Ok(calendar), Ok(mut location)) => {
             location.holidays = calendar.holidays;
-            (Ok(calendar.file), Ok(location))
+            (Ok(calendar.sources), Ok(location))
         }
         (Err(reported), _) | (_, Err(reported)) => (Err(reported), Err(reported)),
     };

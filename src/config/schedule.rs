@@ -85,7 +85,7 @@ fn days(table: &mut Table<'_>, location: Option<&Location>) -> Read<Days> {
         DaysError::Unknown(_) => table.problem("days", "days of the week"),
     })?;
     if days.lists(DayKind::Holiday) && location.is_some_and(|location| !location.holidays.has_source()) {
-        let expected = "a file or a sensor in [calendar] that says which days are holidays";
+        let expected = "a file, url or sensor in [calendar] that says which days are holidays";
         return Err(table.problem("days", expected));
     }
     Ok(days)

@@ -40,7 +40,7 @@ use super::{
     unknown::UnknownName,
 };
 use crate::{
-    calendar::CalendarFile,
+    calendar::CalendarSources,
     config::{Device, Loader, Settings},
     domain::{
         command::Target,
@@ -142,8 +142,8 @@ pub struct MqttParts {
     pub metrics: MetricsRegistry,
     /// Why the page or the figures cannot be served.
     pub section_issues: SectionIssues,
-    /// To the task that reads the calendar: that of the settings in force.
-    pub calendar: watch::Sender<Option<CalendarFile>>,
+    /// To the task that reads the calendars: those of the settings in force.
+    pub calendar: watch::Sender<CalendarSources>,
     /// How notifications go out, for `bridge/health`.
     pub notify_metrics: NotifyMetrics,
     /// What outlets used when.
@@ -161,8 +161,8 @@ pub struct MqttTask {
     retained: RetainedCommands,
     log_limit: LogLimit,
     reloader: Reloader,
-    /// To the task that reads the calendar.
-    calendar: watch::Sender<Option<CalendarFile>>,
+    /// To the task that reads the calendars.
+    calendar: watch::Sender<CalendarSources>,
     inventory: Section<Inventory>,
     /// The added devices are not those in force yet.
     is_inventory_pending: bool,

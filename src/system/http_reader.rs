@@ -81,10 +81,10 @@ impl HttpReader {
     /// # Errors
     /// There is no answer that can be used.
     pub(crate) async fn get(&self, url: Url, modified: Option<&str>) -> Result<HttpAnswer, HttpReadError> {
-        let mut request = self
-            .0
-            .get(url)
-            .header(ACCEPT, "application/json, application/geo+json;q=0.9");
+        let mut request = self.0.get(url).header(
+            ACCEPT,
+            "application/json, application/geo+json;q=0.9, text/calendar;q=0.8",
+        );
         if let Some(modified) = modified {
             request = request.header(IF_MODIFIED_SINCE, modified);
         }

@@ -16,6 +16,7 @@ use planner::{
 };
 use serde_json::{Value, json};
 use tapo2mqtt::{
+    calendar::CalendarSources,
     config::{self, Settings, Sources},
     domain::{
         command::{Action, Command, Target},
@@ -171,7 +172,7 @@ impl LoopHarness {
             state_file: StateFileStatus::default(),
             history: EnergyHistory::default(),
             section_issues: SectionIssues::default(),
-            calendar: watch::channel(None).0,
+            calendar: watch::channel(CalendarSources::default()).0,
             keep_account: |_, _| Box::pin(async { Err("not in this test".to_owned()) }),
             loader: None,
             metrics: MetricsRegistry::default(),

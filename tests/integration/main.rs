@@ -9,6 +9,7 @@ mod account;
 mod bridge;
 mod broker_limits;
 mod brokers;
+mod calendar;
 mod catalogue;
 mod chaos;
 mod command_line;

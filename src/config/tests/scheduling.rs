@@ -921,12 +921,31 @@ fn workdays_and_holidays_need_a_calendar_that_can_be_read() {
         );
     }
     let complaint = |calendar: &str, days: &str| with(calendar, days).complaints().join("; ");
-    assert!(complaint("", "'holiday'").contains("a file or a sensor in [calendar]"));
+    assert!(complaint("", "'holiday'").contains("a file, url or sensor in [calendar]"));
     assert!(complaint("sensor = 'nothing'", "'holiday'").contains("calendar.sensor"));
     assert!(complaint("file = 'none.ics'", "'holiday'").contains("a file that exists"));
     assert!(complaint("weekend = ['holiday']", "'mon'").contains("calendar.weekend"));
     let broken =
         |content: &str| with("file = 'holidays.ics'", "'holiday'").with_file("holidays.ics", content);
+    // Before the first answer of a server nothing is known, which is no mistake.
+    for url in [
+        "https://example.org/h.ics",
+        "webcal://example.org/h.ics?key=secret",
+    ] {
+        let loaded = with(&format!("url = '{url}'"), "'holiday'").load().unwrap();
+        assert!(!format!("{:?}", loaded.calendar).contains("h.ics"));
+        assert!(
+            !loaded
+                .rules
+                .location
+                .holidays
+                .covers(jiff::civil::date(2026, 1, 1))
+        );
+    }
+    for url in ["h.ics", "ftp://example.org/h.ics", "https://"] {
+        let complaint = complaint(&format!("url = '{url}'"), "'holiday'");
+        assert!(complaint.contains("calendar.url"), "{url}: {complaint}");
+    }
     let html = broken("<html>").complaints().join("; ");
     assert!(
         html.contains("calendar.file") && html.contains("not an iCalendar file"),
