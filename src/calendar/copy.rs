@@ -14,7 +14,7 @@ use crate::{
     store::replace_file,
     system::{
         files,
-        http_reader::{HttpReadError, HttpReader},
+        http::reader::{HttpReadError, HttpReader},
     },
 };
 

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     config::{Delivery, HttpFormat, NotifyTarget},
-    system::{Secret, clock::Clock, http::HttpClient},
+    system::{Secret, clock::Clock, http::poster::HttpPoster},
 };
 
 /// Sends to one entry.
@@ -22,7 +22,7 @@ pub struct Sender {
 #[derive(Debug, Clone)]
 enum Way {
     Http {
-        client: HttpClient,
+        client: HttpPoster,
         format: HttpFormat,
         url: Secret,
         token: Option<Secret>,
@@ -39,7 +39,7 @@ impl Sender {
             Delivery::Http {
                 format, url, token, ..
             } => Way::Http {
-                client: HttpClient::new().map_err(|error| error.to_string())?,
+                client: HttpPoster::new().map_err(|error| error.to_string())?,
                 format: *format,
                 url: url.clone(),
                 token: token.clone(),

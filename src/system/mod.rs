@@ -4,7 +4,6 @@ mod app_supervisor;
 pub mod clock;
 pub(crate) mod files;
 pub(crate) mod http;
-pub(crate) mod http_reader;
 pub(crate) mod interfaces;
 mod log_buffer;
 mod log_line;

@@ -3,7 +3,7 @@
 //! A provider is another program that may be gone, slow or wrong: what it answers is bounded ([`HttpReader`]), read as
 //! what it should be ([`forecast`]), and what is no forecast leaves the last one as it is.
 //!
-//! [`HttpReader`]: crate::system::http_reader::HttpReader
+//! [`HttpReader`]: crate::system::http::reader::HttpReader
 
 mod forecast;
 mod kept;

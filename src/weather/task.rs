@@ -26,7 +26,7 @@ use crate::{
     store::Section,
     system::{
         clock::Clock,
-        http_reader::{HttpAnswer, HttpReadError, HttpReader},
+        http::reader::{HttpAnswer, HttpReadError, HttpReader},
     },
 };
 

@@ -1,6 +1,6 @@
 //! Reads documents from web servers outside, which are not to be trusted: each answer is bounded in time and in size.
 
-use std::{error::Error, time::Duration};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp, fmt::rfc2822};
 use reqwest::{
@@ -9,8 +9,6 @@ use reqwest::{
     redirect::{Attempt, Policy},
 };
 
-/// How long a connection may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a request may take, with all of its answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// The largest document, in bytes.
@@ -19,14 +17,6 @@ const BODY_MAX: usize = 2 * 1024 * 1024;
 const REDIRECTS_MAX: usize = 3;
 /// The longest value of a header that is kept.
 const HEADER_MAX: usize = 64;
-/// Who asks, as providers want it: a name, and where to complain.
-const USER_AGENT: &str = concat!(
-    "tapo2mqtt/",
-    env!("CARGO_PKG_VERSION"),
-    " ",
-    env!("CARGO_PKG_REPOSITORY")
-);
-
 /// Reads documents.
 #[derive(Debug, Clone)]
 pub(crate) struct HttpReader(Client);
@@ -66,14 +56,7 @@ impl HttpReader {
     /// # Errors
     /// The certificates of the system cannot be read.
     pub(crate) fn new() -> Result<Self, HttpReadError> {
-        let client = Client::builder()
-            .user_agent(USER_AGENT)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(TIMEOUT)
-            .redirect(Policy::custom(follow))
-            .pool_max_idle_per_host(0)
-            .build();
-        Ok(Self(client?))
+        Ok(Self(super::client(TIMEOUT, Policy::custom(follow))?))
     }
 
     /// Reads a document; only one that is newer than `modified`, an earlier [`HttpAnswer::last_modified`].
@@ -160,12 +143,6 @@ impl From<reqwest::Error> for HttpReadError {
         if error.is_timeout() {
             return Self::Timeout;
         }
-        let error = error.without_url();
-        // The last one says what happened, such as `Connection refused`.
-        let mut cause: &dyn Error = &error;
-        while let Some(source) = cause.source() {
-            cause = source;
-        }
-        Self::Failed(cause.to_string())
+        Self::Failed(super::cause(error))
     }
 }
