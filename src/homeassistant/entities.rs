@@ -19,7 +19,7 @@ use ha_discovery::{
     SensorClass, State, Switch, SwitchClass, TargetRange, Template, Text, TimeUnit,
 };
 use planner::{
-    DeviceId, GroupId, OutletKey, OutletPath, ScheduleId, Slug,
+    DeviceId, GroupId, OutletKey, OutletPath, ScheduleId, Slug, WeatherValue,
     rules::{Group, Rules, Schedule},
     sensor::{Scale, Temperature},
     thermostat::{Preset, Thermostat, ThermostatMode},
@@ -37,6 +37,7 @@ use crate::{
         topics::{
             BaseTopic, BridgeTopic, COUNTDOWN, PRESET, ParsedTopic, REBOOT, SYSTEM_MODE, TARGET, Topics, Verb,
         },
+        weather_provider::WeatherProvider,
     },
     system::telemetry::Level,
 };
@@ -66,6 +67,8 @@ pub struct EntityBuilder {
     topics: Topics,
     layout: Layout,
     site: Option<Slug>,
+    /// Who forecasts the weather.
+    weather: Option<WeatherProvider>,
     /// The MACs that stand for devices.
     known_as: BTreeMap<DeviceId, String>,
 }
@@ -86,6 +89,7 @@ impl EntityBuilder {
             topics,
             layout,
             site: None,
+            weather: None,
             known_as: BTreeMap::new(),
         }
     }
@@ -94,6 +98,12 @@ impl EntityBuilder {
     #[must_use]
     pub fn at_site(self, site: Option<Slug>) -> Self {
         Self { site, ..self }
+    }
+
+    /// With the weather that a provider forecasts; `None`: without.
+    #[must_use]
+    pub fn forecasting(self, weather: Option<WeatherProvider>) -> Self {
+        Self { weather, ..self }
     }
 
     /// With the MACs that stand for devices instead of their ids.
@@ -244,6 +254,12 @@ impl EntityBuilder {
         let mut payload = self.payload(self.bridge_node()?, device);
         payload.components = self.bridge_components();
         payload.components.extend([self.vacation()]);
+        if self.weather.is_some() {
+            let values = WeatherValue::ALL.into_iter();
+            payload
+                .components
+                .extend(values.filter_map(|value| self.forecast(value)));
+        }
         let offers = offers.iter().filter_map(|offer| self.offer(offer));
         payload.components.extend(offers);
         Some(payload)
@@ -657,6 +673,28 @@ impl EntityBuilder {
         let add = Button::new(format!("Add {}", offer.name), self.topics.request("device/add"));
         let add = add.pressing(&json!({ "device": offer.mac }));
         Some((key, add.icon("plus-circle-outline").setting().into()))
+    }
+
+    /// A value of the hour that now is.
+    fn forecast(&self, value: WeatherValue) -> Option<(Key, Component)> {
+        let state = State::json_key(self.topics.bridge(BridgeTopic::Weather), value.as_str());
+        let amount = |name: &str, state| Sensor::amount(name, value.unit(), state);
+        let sensor = match value {
+            WeatherValue::Temperature => {
+                Sensor::of_class(SensorClass::Temperature, state).named("Forecast temperature")
+            }
+            WeatherValue::DewPoint => {
+                Sensor::of_class(SensorClass::Temperature, state).named("Forecast dew point")
+            }
+            WeatherValue::Humidity => {
+                Sensor::of_class(SensorClass::Humidity, state).named("Forecast humidity")
+            }
+            WeatherValue::Precipitation => amount("Forecast precipitation", state).icon("weather-rainy"),
+            WeatherValue::Snowfall => amount("Forecast snowfall", state).icon("weather-snowy"),
+            WeatherValue::WindSpeed => amount("Forecast wind speed", state).icon("weather-windy"),
+        };
+        let key = format!("forecast_{value}").parse().ok()?;
+        Some((key, sensor.decimals(1).into()))
     }
 
     /// What the bridge has for the scheduler.

@@ -246,7 +246,11 @@ impl Publisher {
             json(&self.found),
         );
         self.publish_info();
-        self.on_weather(&WeatherStatus::default());
+        match self.weather {
+            Some(_) => self.on_weather(&WeatherStatus::default()),
+            // An earlier run may have had a provider.
+            None => self.clear(self.topics.bridge(BridgeTopic::Weather)),
+        }
         self.publish_last_error(None);
         // Else what an earlier run left makes a device available with the bridge, before it is reached.
         for device in self.configured.clone() {
@@ -1345,17 +1349,21 @@ impl Publisher {
 
     fn erase_now(&mut self) {
         for topic in self.erasures.take() {
-            if let Some(feed) = &self.feed
-                && let Some(topic) = self.topics.base().strip(&topic)
-            {
-                feed.clear(topic);
-            }
-            if let (Some(link), Some(topic)) = (&mut self.link, self.faulty.topic(topic)) {
-                link.clear_retained(topic);
-            }
+            self.clear(topic);
         }
         self.publish_device_list();
         self.publish_group_list();
+    }
+
+    fn clear(&mut self, topic: String) {
+        if let Some(feed) = &self.feed
+            && let Some(topic) = self.topics.base().strip(&topic)
+        {
+            feed.clear(topic);
+        }
+        if let (Some(link), Some(topic)) = (&mut self.link, self.faulty.topic(topic)) {
+            link.clear_retained(topic);
+        }
     }
 }
 

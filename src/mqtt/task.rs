@@ -1023,6 +1023,7 @@ fn tracker(settings: &Settings, topics: &Topics, deleted: &DeletedEntities) -> D
     let configured = devices.chain(groups.map(|group| EntityOwner::Group(group.id.clone())));
     let builder = EntityBuilder::new(topics.clone(), layout)
         .at_site(settings.mqtt.site.clone())
+        .forecasting(settings.weather.as_ref().map(|weather| weather.provider))
         .knowing(known_as(&settings.devices));
     let devices = deleted.devices.get().into_iter().map(EntityOwner::Device);
     let groups = deleted.groups.get().into_iter().map(EntityOwner::Group);

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use jiff::{SignedDuration, Timestamp};
+use planner::WeatherValue;
 use serde_json::{Value, json};
 use tapo2mqtt::system::clock::Clock;
 
@@ -77,6 +78,17 @@ async fn snow_in_five_hours_turns_mats_on_four_hours_before() {
         (&weather["temperature"], &weather["snowfall"]),
         (&json!(-2.5), &json!(0.0))
     );
+    let announced = site
+        .bridge
+        .probe
+        .expect("homeassistant/device/tapo2mqtt-bridge/config", |payload| {
+            payload.contains("_forecast_snowfall")
+        })
+        .await;
+    for value in WeatherValue::ALL {
+        assert!(announced.contains(&format!("value_json.{value} ")), "{value}");
+        assert!(weather[value.as_str()].is_number(), "{weather}");
+    }
     let hours = weather["hours"].as_array().unwrap();
     assert_eq!(hours.len(), 12);
     assert_eq!(hours[4]["at"], "2026-11-30T11:00:00Z");
@@ -146,6 +158,20 @@ async fn hours_without_the_network_cost_nothing_after_a_restart() {
     assert_eq!(weather["hours"][2]["at"], "2026-11-30T11:00:00Z");
     let state = std::fs::read_to_string(again.state_file()).unwrap();
     assert!(!state.contains("13.404954"), "the place to 11 m at most");
+}
+
+#[tokio::test]
+async fn without_a_provider_no_forecast_is_left() {
+    let (clock, now) = six();
+    let provider = provider(&clock, Behavior::Document(open_meteo(now, &[]))).await;
+    let Site { mut bridge, .. } = site(&clock, &provider).await;
+    forecast(&bridge, |weather| weather["issued"] == SIX).await;
+    bridge.stop().await;
+    let again = Setup::new().after(&bridge).start_on(bridge.broker.clone()).await;
+    let probe = again.broker.probe().await;
+    let left = probe.retained("tapo2mqtt/bridge/#").await;
+    assert!(left.contains_key("tapo2mqtt/bridge/info"));
+    assert!(!left.contains_key("tapo2mqtt/bridge/weather"), "{left:?}");
 }
 
 #[tokio::test]

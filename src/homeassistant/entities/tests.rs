@@ -359,7 +359,7 @@ fn everything() -> [DevicePayload; 3] {
         Feature::Rules,
     ]
     .into();
-    let builder = discovery("tapo2mqtt");
+    let builder = discovery("tapo2mqtt").forecasting(Some(WeatherProvider::OpenMeteo));
     [
         announced(&plug, &statuses),
         builder.group(&group).unwrap(),
@@ -396,7 +396,14 @@ fn few_entities_have_no_category() {
         [
             vec!["energy_today", "energy_total", "power", "switch"],
             vec!["energy_today", "mode", "power", "switch"],
-            vec![],
+            vec![
+                "forecast_dew_point",
+                "forecast_humidity",
+                "forecast_precipitation",
+                "forecast_snowfall",
+                "forecast_temperature",
+                "forecast_wind_speed",
+            ],
         ]
     );
 }
