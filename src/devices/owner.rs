@@ -297,9 +297,8 @@ impl DeviceOwner {
         );
         let handed_over = CancellationToken::new();
         let (countdowns, totals) = (self.countdowns.clone(), self.totals.clone());
-        let worker = Worker::new(context, countdowns, totals, handed_over.clone());
-        // On the heap, and there from the start: its states are large, every move of the task would copy them, and the task
-        // would keep the room of the worker that was moved out of it.
+        let worker = Box::new(Worker::new(context, countdowns, totals, handed_over.clone()));
+        // On the heap, and there from the start: its states are large, and every move of the task would copy them.
         let run = Box::pin(worker.run(first_connect));
         let predecessor = self.draining.remove(&id);
         let task = self.tasks.spawn(format!("device {id}"), async move {

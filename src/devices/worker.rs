@@ -125,7 +125,8 @@ impl Worker {
     }
 
     /// Runs until the stop. Pending commands are dropped then, and their replies send `shutting_down`.
-    pub(super) async fn run(mut self, first_connect: Instant) {
+    // Boxed: the future would have room for the worker twice, as its argument and as the variable that it is moved to.
+    pub(super) async fn run(mut self: Box<Self>, first_connect: Instant) {
         self.context.send_report().await;
         let mut step = NextStep::Wait(first_connect);
         loop {
@@ -366,7 +367,8 @@ impl Worker {
         if now >= schedule.hold
             && let Some(command) = context.mailbox.queue.pop()
         {
-            self.carry_out(command).await
+            // The largest of these futures, and the rarest: the others set the room that each worker takes.
+            Box::pin(self.carry_out(command)).await
         } else if now >= schedule.poll {
             schedule.poll = now + jittered(context.polling.poll);
             context.read(LoginPurpose::Poll).await?;
