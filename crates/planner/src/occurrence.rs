@@ -64,7 +64,9 @@ pub struct Calendar<'a> {
 impl Calendar<'_> {
     /// The occurrence that is open at an instant; of several the one that ends last.
     pub fn open_at(&self, instant: Timestamp) -> Option<Occurrence> {
-        self.around(instant, 1)
+        // A jitter may put a start before its date, and the date before that may be one that the zone skipped.
+        let ahead = if self.window.has_jitter() { 2 } else { 1 };
+        self.around(instant, ahead)
             .filter(|occurrence| occurrence.contains(instant))
             .max_by_key(|occurrence| occurrence.end)
     }

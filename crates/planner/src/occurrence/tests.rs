@@ -171,6 +171,18 @@ fn rule_02_a_date_that_a_zone_skipped_runs_on_the_next_one() {
 }
 
 #[test]
+fn a_start_that_strays_over_a_skipped_date_is_found() {
+    let strays_back = |minutes: &i32| {
+        let days = "mon, tue, wed, thu, fri, sat, sun";
+        let fixture = between(days, &format!("00:00±{minutes}m"), "01:00", "Pacific/Apia");
+        let found = fixture.calendar().on(jiff::civil::date(2011, 12, 31)).unwrap();
+        assert_eq!(fixture.calendar().open_at(found.start), Some(found), "{minutes}");
+        found.start < fixture.instant("2011-12-31 00:00")
+    };
+    assert!((1..=180).filter(strays_back).count() > 0);
+}
+
+#[test]
 fn the_next_edge_is_found_across_a_week_and_a_gap() {
     let weekly = between("mon", "02:30", "03:30", "America/New_York");
     let calendar = weekly.calendar();
