@@ -56,7 +56,7 @@ use tracing::info;
 pub use commands::SwitchId;
 pub use persisted::{PersistedChange, PersistedScheduler};
 pub use plan_request::PlanRequest;
-pub use sensors::Arrival;
+pub use planner::readings::Arrival;
 
 use crate::domain::{
     command::Command,

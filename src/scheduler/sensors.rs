@@ -9,7 +9,7 @@ use jiff::RoundMode;
 use planner::{
     Now, SensorId, Steady,
     activity::BOOT_GRACE,
-    readings::{Known, Readings},
+    readings::{Arrival, Known, Readings},
     rules::Rules,
     sensor::{SensorSource, SensorSpec, SensorTopic, SensorValue},
     weather::Weather,
@@ -52,15 +52,6 @@ pub struct Received {
     pub any: bool,
 }
 
-/// How a value reached the bridge.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Arrival {
-    /// Published now.
-    Live,
-    /// The broker kept it: published at a time that is not known.
-    Retained,
-}
-
 impl Sensors {
     /// What the planner goes by.
     pub fn readings(&self) -> &Readings {
@@ -83,7 +74,7 @@ impl Sensors {
                     self.errors.remove(&spec.id);
                     // After a reconnect the broker sends again what it keeps. The same value is not a new one.
                     if arrival == Arrival::Live || self.values.get(&spec.id) != Some(&value) {
-                        self.take(spec, value, now.steady, now, &mut received);
+                        self.take(spec, value, (now.steady, arrival), now, &mut received);
                     }
                 }
                 Err(error) => {
@@ -103,14 +94,15 @@ impl Sensors {
         &mut self,
         spec: &SensorSpec,
         value: SensorValue,
-        at: Steady,
+        (at, arrival): (Steady, Arrival),
         now: Now,
         received: &mut Received,
     ) {
         debug!(sensor = %spec.id, %value, "sensor value");
         let known = self.values.insert(spec.id.clone(), value);
-        let counted = matches!(self.readings.of(spec, now), Known::Value(..));
-        self.readings.record(spec.id.clone(), value, at);
+        let counted = matches!(self.readings.of(spec, now), Known::Value(..))
+            && (arrival == Arrival::Retained || matches!(self.readings.live(spec, now), Known::Value(..)));
+        self.readings.record(spec.id.clone(), value, at, arrival);
         received.any = true;
         if known != Some(value) || !counted {
             received.changed.push(spec.id.clone());

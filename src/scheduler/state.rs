@@ -14,7 +14,7 @@ use planner::{
     interlock::InterlockClaim,
     overrides::{Lifetime, Origin, Override, OverrideState},
     plan::{self, OutletPlan, Rule, ScheduleStatus, Vacation, schedule_statuses},
-    readings::Known,
+    readings::{Arrival, Known},
     rules::{Group, Interlock, Limits, Rules},
     safety::{Cause, Refusal, Trip},
     sensor::SensorValue,
@@ -35,7 +35,7 @@ use super::{
     outlets::{InFlight, OutletState, Purpose},
     persisted::{PersistedChange, PersistedScheduler},
     relays::{RelayId, Relays},
-    sensors::{Arrival, Received, SensorChange, Sensors, of_hub, of_weather, on_topic, source_of},
+    sensors::{Received, SensorChange, Sensors, of_hub, of_weather, on_topic, source_of},
     status::{self, Coming, StatusPublisher},
     timers::{Timer, TimerKind},
 };
@@ -503,7 +503,7 @@ impl State {
         self.on_new_values(&rules, &sensors, now, |known| {
             let mut received = Received::default();
             for (spec, value) in &read {
-                known.take(spec, *value, reading.at, now, &mut received);
+                known.take(spec, *value, (reading.at, Arrival::Live), now, &mut received);
             }
             received
         });

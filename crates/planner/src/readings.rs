@@ -9,10 +9,21 @@ use super::{
 };
 pub use crate::known::Known;
 
+/// How a value reached the bridge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrival {
+    /// Published now.
+    Live,
+    /// The broker kept it: published at a time that is not known.
+    Retained,
+}
+
 /// The last value of each sensor since the bridge started, and the forecast.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Readings {
     values: BTreeMap<SensorId, SensorReading>,
+    /// The last of those that were published while the bridge listened.
+    live: BTreeMap<SensorId, SensorReading>,
     weather: Option<Arc<Weather>>,
     /// The forecast is taken to be as old as it is at this instant.
     weather_as_of: Option<Steady>,
@@ -25,15 +36,34 @@ struct SensorReading {
     at: Steady,
 }
 
+impl SensorReading {
+    fn known(reading: Option<&Self>, sensor: &SensorSpec, now: Now) -> Known {
+        let Some(Self { value, at }) = reading else {
+            return Known::Never;
+        };
+        let stale = at.after(sensor.stale_after.length());
+        if now.steady < stale {
+            Known::Value(*value, stale)
+        } else {
+            Known::Stale(stale)
+        }
+    }
+}
+
 impl Readings {
     /// Takes a value that arrived.
-    pub fn record(&mut self, sensor: SensorId, value: SensorValue, at: Steady) {
-        self.values.insert(sensor, SensorReading { value, at });
+    pub fn record(&mut self, sensor: SensorId, value: SensorValue, at: Steady, arrival: Arrival) {
+        let reading = SensorReading { value, at };
+        if arrival == Arrival::Live {
+            self.live.insert(sensor.clone(), reading);
+        }
+        self.values.insert(sensor, reading);
     }
 
     /// A sensor is another one now, or none: its value means nothing any more.
     pub fn forget(&mut self, sensor: &SensorId) {
         self.values.remove(sensor);
+        self.live.remove(sensor);
     }
 
     /// Takes a forecast that arrived.
@@ -53,15 +83,13 @@ impl Readings {
                 |weather: &Arc<Weather>| weather.value(source, sensor.stale_after, now, self.weather_as_of);
             return self.weather.as_ref().map_or(Known::Never, of_weather);
         }
-        let Some(reading) = self.values.get(&sensor.id) else {
-            return Known::Never;
-        };
-        let stale = reading.at.after(sensor.stale_after.length());
-        if now.steady < stale {
-            Known::Value(reading.value, stale)
-        } else {
-            Known::Stale(stale)
-        }
+        SensorReading::known(self.values.get(&sensor.id), sensor, now)
+    }
+
+    /// The same of what was published while the bridge listened. What the broker kept may be of any age, and would count
+    /// anew after each start.
+    pub fn live(&self, sensor: &SensorSpec, now: Now) -> Known {
+        SensorReading::known(self.live.get(&sensor.id), sensor, now)
     }
 
     /// When time alone changes what is known of a sensor.
@@ -86,7 +114,9 @@ impl Readings {
             Known::Stale(_) | Known::Never => None,
         };
         let mut kept = self.clone();
-        kept.values.extend(measured.filter_map(fresh));
+        let confirmed: Vec<_> = measured.filter_map(fresh).collect();
+        kept.live.extend(confirmed.iter().cloned());
+        kept.values.extend(confirmed);
         kept.weather_as_of = Some(now.steady);
         kept
     }
@@ -116,7 +146,12 @@ mod tests {
         let mut readings = Readings::default();
         assert_eq!(readings.of(&sensor, now("2024-01-01T06:00:00Z")), Known::Never);
         let value = SensorValue::Number(1.0);
-        readings.record(sensor.id.clone(), value, at("2024-01-01T06:00:00Z"));
+        readings.record(
+            sensor.id.clone(),
+            value,
+            at("2024-01-01T06:00:00Z"),
+            Arrival::Live,
+        );
         let stale = at("2024-01-01T06:30:00Z");
         let fresh = Known::Value(value, stale);
         assert_eq!(readings.of(&sensor, now("2024-01-01T06:29:59Z")), fresh);

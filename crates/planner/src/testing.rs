@@ -250,8 +250,12 @@ impl Site {
 
     pub fn measures(&mut self, value: f64) -> &mut Self {
         let value = SensorValue::Number(value);
-        self.readings
-            .record("outdoor".parse().unwrap(), value, Steady::at(self.now));
+        self.readings.record(
+            "outdoor".parse().unwrap(),
+            value,
+            Steady::at(self.now),
+            crate::readings::Arrival::Live,
+        );
         self
     }
 

@@ -197,10 +197,11 @@ impl Thermostat {
         Some(room)
     }
 
-    /// `None`: no value since the bridge started.
+    /// `None`: none was published since the bridge started. What the broker kept does not count: a heater would run on it
+    /// after each start.
     fn known(&self, sensors: Sensors<'_>) -> Option<RoomReading> {
         let spec = sensors.specs.iter().find(|spec| spec.id == self.sensor)?;
-        let (value, stale_at) = match sensors.readings.of(spec, sensors.now) {
+        let (value, stale_at) = match sensors.readings.live(spec, sensors.now) {
             Known::Value(value, stale_at) => (value, stale_at),
             Known::Stale(since) => return Some(RoomReading::Silent(since)),
             Known::Never => return None,

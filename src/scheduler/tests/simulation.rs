@@ -819,10 +819,19 @@ impl Simulation {
     }
 
     pub(super) async fn publish(&mut self, topic: &str, payload: &str) {
+        self.send_value(topic, payload, false).await;
+    }
+
+    /// The broker has this value of earlier.
+    pub(super) async fn retain(&mut self, topic: &str, payload: &str) {
+        self.send_value(topic, payload, true).await;
+    }
+
+    async fn send_value(&mut self, topic: &str, payload: &str, retained: bool) {
         let message = SchedulerMsg::Sensor {
             topic: topic.to_owned(),
             payload: payload.to_owned().into(),
-            retained: false,
+            retained,
         };
         self.bridge.messages.send(message).await.unwrap();
         self.settle().await;

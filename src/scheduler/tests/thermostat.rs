@@ -282,6 +282,46 @@ async fn a_restart_goes_on_under_the_lease_of_before() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_the_broker_kept_of_a_dead_thermometer_heats_nothing() {
+    let mut simulation = simulation(heated(Vec::new()), 10.0).await;
+    simulation.pass("20m").await;
+    room(&mut simulation).silent = true;
+    for _ in 0..4 {
+        simulation.restart(Duration::from_secs(20)).await;
+        simulation.retain("home/room", "10.0").await;
+        simulation.pass("4m").await;
+    }
+    assert_eq!((simulation.power("heater"), simulation.flips.len()), (OFF, 2));
+    assert_eq!(simulation.violations, [""; 0]);
+    // The same value, published now, counts.
+    simulation.publish("home/room", "10.0").await;
+    simulation.pass("5s").await;
+    assert_eq!(simulation.power("heater"), ON);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_heater_whose_thermostat_is_gone_goes_off_with_its_lease() {
+    let without_thermostat = |mut rules: Rules| {
+        rules.groups[0].thermostat = None;
+        rules
+    };
+    let without_group = |mut rules: Rules| {
+        rules.groups.clear();
+        rules
+    };
+    for gone in [without_thermostat, without_group] {
+        let mut simulation = simulation(heated(Vec::new()), 10.0).await;
+        simulation.pass("20m").await;
+        simulation.reload(gone(heated(Vec::new())), &["heater"]).await;
+        simulation.lease = None;
+        simulation.pass("1m").await;
+        assert_eq!(simulation.power("heater"), ON);
+        simulation.pass("10m").await;
+        assert_eq!((simulation.power("heater"), simulation.flips.len()), (OFF, 2));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_duty_protects_against_frost_without_a_thermometer() {
     let thermostat = Thermostat {
         when_unknown: "duty 20%".parse().unwrap(),

@@ -2,6 +2,7 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::condition::{IceThresholds, WhenUnknown};
+use crate::readings::Arrival;
 use crate::sensor::{SensorSource, SensorTopic};
 use crate::{Steady, period::after, testing::moment};
 
@@ -33,8 +34,12 @@ impl Fixture {
 
     fn publish(&mut self, sensor: &str, value: f64) {
         let value = SensorValue::Number(value);
-        self.readings
-            .record(sensor.parse().unwrap(), value, Steady::at(self.now));
+        self.readings.record(
+            sensor.parse().unwrap(),
+            value,
+            Steady::at(self.now),
+            Arrival::Live,
+        );
     }
 
     fn pass(&mut self, time: &str) {
