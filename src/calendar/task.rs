@@ -14,7 +14,7 @@ use tracing::warn;
 
 use super::{CalendarSources, CalendarUrl, ReadCalendar};
 use crate::{
-    domain::{scheduling::SchedulerMsg, section_issues::SectionIssues},
+    domain::{one_line::one_line, scheduling::SchedulerMsg, section_issues::SectionIssues},
     system::clock::Clock,
 };
 
@@ -142,11 +142,12 @@ fn wrong_with(name: &str, calendar: &ReadCalendar, today: Date) -> Option<String
     let mut wrong: Vec<String> = calendar.left_out.iter().map(ToString::to_string).collect();
     let last = calendar.dates.last_key_value().map(|(last, _)| *last);
     if let Some(last) = last.filter(|last| *last < today) {
-        wrong.push(format!(
+        let over = format!(
             "its last holiday was on {last}, and days after that count by their weekday; get a newer one"
-        ));
+        );
+        wrong.insert(0, over);
     }
-    (!wrong.is_empty()).then(|| format!("calendar {name}: {}", wrong.join("; ")))
+    (!wrong.is_empty()).then(|| format!("calendar {name}: {}", one_line(&wrong)))
 }
 
 #[cfg(test)]

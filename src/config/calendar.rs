@@ -11,7 +11,10 @@ use super::{
     register::IdIndex,
     sensor::{Need, sensor_id},
 };
-use crate::calendar::{CalendarFile, CalendarSources, CalendarUrl};
+use crate::{
+    calendar::{CalendarFile, CalendarSources, CalendarUrl},
+    domain::one_line::one_line,
+};
 use planner::{
     days::Days,
     holidays::{Holidays, WorkdaysHeard},
@@ -56,7 +59,7 @@ pub(super) fn read(
         if let Some(read) = read {
             if !read.left_out.is_empty() && sources.file.is_some() {
                 let left_out: Vec<String> = read.left_out.iter().map(ToString::to_string).collect();
-                return Err(table.invalid("file", left_out.join("; ")));
+                return Err(table.invalid("file", one_line(&left_out)));
             }
             holidays = holidays.with_dates(Arc::new(read.dates));
         }
