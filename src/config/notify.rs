@@ -182,6 +182,13 @@ fn http(table: &mut Table<'_>, url: Secret, format: HttpFormat, token: Option<Se
     if format == HttpFormat::Gotify && token.is_none() {
         return Err(table.secret_problem("token", "the token of an application of Gotify, or token_file"));
     }
+    let has_login = !parsed.username().is_empty() || parsed.password().is_some();
+    if format != HttpFormat::Gotify && token.is_some() && has_login {
+        return Err(table.secret_problem(
+            "token",
+            "no token beside a login in url: the server gets one of them",
+        ));
+    }
     // A header cannot hold it.
     let fits = |token: &Secret| token.expose().chars().all(|c| c.is_ascii_graphic() || c == ' ');
     if !token.as_ref().is_none_or(fits) {
@@ -245,6 +252,11 @@ mod tests {
                 3,
                 "letters, digits and punctuation",
             ),
+            (
+                "url = 'https://me:hunter2@a.lan/'\ntoken = 'hunter2'",
+                3,
+                "no token beside a login in url",
+            ),
             ("url = 'https://a.lan/'\nformat = 'pager'", 3, "one of json, ntfy"),
             ("url = 'https://a.lan/'\nevents = []", 3, "at least one event"),
             (
@@ -292,7 +304,7 @@ mod tests {
 
     #[test]
     fn neither_the_digest_nor_debug_has_a_secret() {
-        let text = "[[notify]]\nurl = 'https://me:hunter2@example.com/hunter2'\ntoken = 'hunter2'\n";
+        let text = "[[notify]]\nurl = 'https://me:hunter2@example.com/hunter2'\nformat = 'gotify'\ntoken = 'hunter2'\n";
         let settings = load_text(text).unwrap();
         let shown = format!("{} {settings:?}", settings.digest());
         assert!(

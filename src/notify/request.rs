@@ -9,6 +9,9 @@ use crate::{config::HttpFormat, system::Secret};
 /// Longest text that Discord takes, in characters.
 const DISCORD_MAX: usize = 2000;
 
+/// Longest message that ntfy takes as a text, in bytes. It makes an attachment of a longer one, or refuses it.
+const NTFY_MAX: usize = 4096;
+
 /// What is sent, and where.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct NotifyRequest {
@@ -50,7 +53,8 @@ impl NotifyRequest {
                     (3, "white_check_mark")
                 };
                 let body = json!({
-                    "topic": topic, "title": title, "message": text, "priority": priority, "tags": [tag],
+                    "topic": topic, "title": title, "message": within_bytes(text, NTFY_MAX), "priority": priority,
+                    "tags": [tag],
                 });
                 (server, bearer(), body)
             }
@@ -76,6 +80,14 @@ impl NotifyRequest {
         };
         Self { url, header, body }
     }
+}
+
+fn within_bytes(text: &str, max: usize) -> String {
+    let fits = |(at, char): &(usize, char)| at + char.len_utf8() + '…'.len_utf8() <= max;
+    if text.len() <= max {
+        return text.to_owned();
+    }
+    planner::shortened(text.to_owned(), text.char_indices().take_while(fits).count())
 }
 
 /// Everything that is known, for programs.
@@ -177,6 +189,15 @@ mod tests {
             assert_eq!((name, token.expose()), ("X-Gotify-Key", "A1"));
             assert_eq!(request.body["priority"], 5);
         }
+    }
+
+    #[test]
+    fn ntfy_gets_no_more_than_it_takes() {
+        for char in ["a", "ü", "🔌"] {
+            let long = within_bytes(&char.repeat(NTFY_MAX), NTFY_MAX);
+            assert!((NTFY_MAX - 8..=NTFY_MAX).contains(&long.len()), "{}", long.len());
+        }
+        assert_eq!(within_bytes("left on", NTFY_MAX), "left on");
     }
 
     #[test]
