@@ -421,7 +421,7 @@ fn read(root: &mut Table<'_>, sources: &Sources) -> Read<Settings> {
     let discovery = root.section("discovery", discovery::discovery);
     let log = root.section("log", bridge::log);
     let web = root.section("web", |table| web::web(table, files));
-    let metrics = root.section("metrics", |table| web::metrics(table, files));
+    let metrics = root.section("metrics", |table| web::metrics(table, files, web.as_ref().ok()));
     let notify = notify::read_all(root, files);
     let topics = match (&mqtt, &homeassistant) {
         (Ok(mqtt), Ok(homeassistant)) => Some(topics(mqtt, homeassistant)),

@@ -27,6 +27,13 @@ pub struct Web {
 }
 
 impl Web {
+    /// Whether nothing else can listen there.
+    fn takes(&self, listen: SocketAddr) -> bool {
+        let (own, other) = (self.listen.ip(), listen.ip());
+        self.listen.port() == listen.port()
+            && (own == other || own.is_unspecified() || other.is_unspecified())
+    }
+
     pub(super) fn digest(&self) -> Value {
         json!({
             "enabled": self.enabled,
@@ -48,9 +55,14 @@ pub(super) fn web(table: &mut Table<'_>, files: Files<'_>) -> Read<Web> {
     check(table, web, "and who opens the page may switch everything")
 }
 
-/// `[metrics]`
-pub(super) fn metrics(table: &mut Table<'_>, files: Files<'_>) -> Read<Web> {
+/// `[metrics]`, beside the page.
+pub(super) fn metrics(table: &mut Table<'_>, files: Files<'_>, page: Option<&Web>) -> Read<Web> {
     let metrics = listener(table, files)?;
+    if metrics.enabled && page.is_some_and(|page| page.enabled && page.takes(metrics.listen)) {
+        let expected =
+            "another port than web.listen, or no [metrics]: the page has the figures too, at /metrics";
+        return Err(table.problem("listen", expected));
+    }
     check(table, metrics, "and the figures show when you are at home")
 }
 
@@ -120,6 +132,21 @@ mod tests {
             digest.contains("\"login\":true") && !digest.contains("horse"),
             "{digest}"
         );
+    }
+
+    #[test]
+    fn the_page_and_the_figures_have_a_port_each() {
+        let load = |port: u16| {
+            load(&format!(
+                "[metrics]\nenabled = true\nlisten = \"127.0.0.1:{port}\""
+            ))
+        };
+        let taken = load(8099).unwrap_err().to_string();
+        assert!(
+            taken.contains("metrics.listen") && taken.contains("another port"),
+            "{taken}"
+        );
+        assert!(load(9108).is_ok());
     }
 
     #[test]

@@ -81,6 +81,8 @@ pub(super) fn obstacle(published: &[FeedMessage]) -> Option<&'static str> {
         && is("bridge/health", "/mqtt/connected", &true.into()) != Some(true)
     {
         Some("the MQTT broker is not connected")
+    } else if is("bridge/health", "/mqtt/refused_subscriptions", &0.into()) == Some(false) {
+        Some("the MQTT broker denies subscriptions, so that commands do not arrive")
     } else {
         None
     }
