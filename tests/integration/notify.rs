@@ -107,7 +107,13 @@ impl Receiver {
 }
 
 fn entry(address: SocketAddr, format: &str, more: &str) -> String {
-    format!("[[notify]]\nurl = \"http://me:{SECRET}@{address}/{SECRET}\"\nformat = \"{format}\"\n{more}")
+    // A server gets one login. That of Gotify has a header of its own.
+    let login = if more.contains("token") && format != "gotify" {
+        String::new()
+    } else {
+        format!("me:{SECRET}@")
+    };
+    format!("[[notify]]\nurl = \"http://{login}{address}/{SECRET}\"\nformat = \"{format}\"\n{more}")
 }
 
 fn response(status: &str, headers: &str) -> String {
