@@ -182,6 +182,9 @@ async fn topics_of_a_device_removed_between_runs_are_cleared() {
     let mut first = setup.device("plug", plug.address()).start().await;
     first.available("old").await;
     first.available("plug").await;
+    // It is announced once all of its values were read.
+    let announcement = "homeassistant/device/tapo2mqtt_old/config";
+    first.probe.expect(announcement, |json| !json.is_empty()).await;
     first.barrier().await;
     assert_eq!(first.stop().await, ShutdownReason::Stopped);
     let is_old = |topic: &String| {
