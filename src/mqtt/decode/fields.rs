@@ -48,6 +48,23 @@ impl Scalar {
             Self::Object => Shown::text("{..}"),
         }
     }
+
+    /// A number, also one in a text.
+    pub(super) fn number(&self) -> Option<f64> {
+        match self {
+            Self::Number(number) => number.as_f64(),
+            Self::Text(text) => text.trim().parse().ok(),
+            Self::Null | Self::Bool(_) | Self::Array | Self::Object => None,
+        }
+    }
+
+    /// A text in lower case; empty if it is none.
+    pub(super) fn word(&self) -> String {
+        match self {
+            Self::Text(text) => text.trim().to_ascii_lowercase(),
+            _ => String::new(),
+        }
+    }
 }
 
 /// The keys and values of one object. Taking a key makes it known; a key that is left is an error.
@@ -97,6 +114,18 @@ impl Fields {
         self.known.push(key);
         let place = self.entries.iter().position(|(name, _)| name == key)?;
         Some(self.entries.remove(place).1)
+    }
+
+    /// Takes the value of a key out and reads it.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    pub(super) fn take_as<T>(
+        &mut self,
+        key: &'static str,
+        read: impl Fn(&Scalar) -> Result<T, PayloadError>,
+    ) -> Result<Option<T>, PayloadError> {
+        self.take(key).map(|value| read(&value)).transpose()
     }
 
     /// Takes a text.

@@ -6,10 +6,8 @@ use planner::{
 };
 
 use super::{
-    CommandPayload, DEFAULT_TTL, DecodeContext, TTL, Text, conflict,
-    fields::{Fields, Scalar},
-    payload_error::PayloadError,
-    take_lifetime,
+    CommandPayload, DEFAULT_TTL, DecodeContext, TTL, Text, conflict, fields::Scalar,
+    payload_error::PayloadError, take_lifetime,
 };
 use crate::domain::{
     command::{Action, Target},
@@ -54,9 +52,9 @@ pub(super) fn read(
             return Ok(CommandPayload::of(Action::Heat(change), DEFAULT_TTL));
         }
     };
-    let target = take(&mut fields, TARGET, degrees)?;
-    let mode = take(&mut fields, SYSTEM_MODE, mode)?;
-    let preset = take(&mut fields, PRESET, preset)?;
+    let target = fields.take_as(TARGET, degrees)?;
+    let mode = fields.take_as(SYSTEM_MODE, mode)?;
+    let preset = fields.take_as(PRESET, preset)?;
     let lifetime = take_lifetime(&mut fields, context)?;
     let ttl = TTL.take(&mut fields)?.unwrap_or(DEFAULT_TTL);
     fields.finish()?;
@@ -99,21 +97,9 @@ fn ends_nothing(change: HeatingChange, lifetime: Option<Lifetime>) -> Result<(),
     Ok(())
 }
 
-fn take<T>(
-    fields: &mut Fields,
-    key: &'static str,
-    read: impl Fn(&Scalar) -> Result<T, PayloadError>,
-) -> Result<Option<T>, PayloadError> {
-    fields.take(key).map(|value| read(&value)).transpose()
-}
-
 fn degrees(value: &Scalar) -> Result<Tenths, PayloadError> {
-    let degrees = match value {
-        Scalar::Number(number) => number.as_f64(),
-        Scalar::Text(text) => text.trim().parse().ok(),
-        Scalar::Null | Scalar::Bool(_) | Scalar::Array | Scalar::Object => None,
-    };
-    degrees
+    value
+        .number()
         .and_then(Tenths::of)
         .ok_or_else(|| PayloadError::InvalidValue {
             key: TARGET,
@@ -122,15 +108,8 @@ fn degrees(value: &Scalar) -> Result<Tenths, PayloadError> {
         })
 }
 
-fn word(value: &Scalar) -> String {
-    match value {
-        Scalar::Text(text) => text.trim().to_ascii_lowercase(),
-        _ => String::new(),
-    }
-}
-
 fn mode(value: &Scalar) -> Result<ThermostatMode, PayloadError> {
-    let word = word(value);
+    let word = value.word();
     let found = ThermostatMode::ALL.into_iter().find(|mode| mode.as_str() == word);
     found.ok_or_else(|| PayloadError::InvalidValue {
         key: SYSTEM_MODE,
@@ -140,7 +119,7 @@ fn mode(value: &Scalar) -> Result<ThermostatMode, PayloadError> {
 }
 
 fn preset(value: &Scalar) -> Result<Preset, PayloadError> {
-    let word = word(value);
+    let word = value.word();
     let found = Preset::ALL.into_iter().find(|preset| preset.as_str() == word);
     found.ok_or_else(|| PayloadError::InvalidValue {
         key: PRESET,

@@ -2,7 +2,7 @@
 
 use super::{
     CommandPayload, DEFAULT_TTL, TTL, Text,
-    fields::{Fields, Scalar},
+    fields::Scalar,
     payload_error::{PayloadError, Shown},
 };
 use crate::domain::{
@@ -52,8 +52,8 @@ pub(super) fn read(
         }
     };
     let change = ThermostatChange {
-        target: take(&mut fields, TARGET_TEMPERATURE, temperature)?,
-        mode: take(&mut fields, SYSTEM_MODE, mode)?,
+        target: fields.take_as(TARGET_TEMPERATURE, temperature)?,
+        mode: fields.take_as(SYSTEM_MODE, mode)?,
     };
     let ttl = TTL.take(&mut fields)?.unwrap_or(DEFAULT_TTL);
     fields.finish()?;
@@ -67,30 +67,15 @@ pub(super) fn read(
     Ok(CommandPayload::of(Action::Thermostat(change), ttl))
 }
 
-fn take<T>(
-    fields: &mut Fields,
-    key: &'static str,
-    read: impl Fn(&Scalar) -> Result<T, PayloadError>,
-) -> Result<Option<T>, PayloadError> {
-    fields.take(key).map(|value| read(&value)).transpose()
-}
-
 fn temperature(value: &Scalar) -> Result<TargetTemperature, PayloadError> {
-    let celsius = match value {
-        Scalar::Number(number) => number.as_f64(),
-        Scalar::Text(text) => text.trim().parse().ok(),
-        Scalar::Null | Scalar::Bool(_) | Scalar::Array | Scalar::Object => None,
-    };
-    celsius
+    value
+        .number()
         .and_then(TargetTemperature::of_celsius)
         .ok_or_else(|| invalid(TARGET_TEMPERATURE, TARGET, value.shown()))
 }
 
 fn mode(value: &Scalar) -> Result<SystemMode, PayloadError> {
-    let word = match value {
-        Scalar::Text(text) => text.trim().to_ascii_lowercase(),
-        _ => String::new(),
-    };
+    let word = value.word();
     let found = SystemMode::ALL.into_iter().find(|mode| mode.as_str() == word);
     found.ok_or_else(|| invalid(SYSTEM_MODE, MODE, value.shown()))
 }
