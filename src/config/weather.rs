@@ -22,7 +22,7 @@ pub struct WeatherSettings {
 }
 
 impl std::fmt::Debug for WeatherSettings {
-    /// Without the place, which is where somebody lives.
+    /// Without the place, which is private.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("WeatherSettings")
             .field("provider", &self.provider)

@@ -74,7 +74,7 @@ pub struct HeatingStatus {
     pub temperature_unit: Scale,
     /// Whether schedules decide.
     pub system_mode: ThermostatMode,
-    /// Whether it was told that nobody is there, or to heat more for a while.
+    /// Whether it is set to an absence, or to heat more for a while.
     pub preset: Preset,
     /// What it does now; `null` while that is not known.
     pub action: Option<ThermostatAction>,

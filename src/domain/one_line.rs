@@ -1,6 +1,6 @@
 //! A list of mistakes on one line.
 
-/// Mistakes that are listed. More help nobody, and a response or a line of the log has a size.
+/// Mistakes that are listed. More do not help, and a response or a line of the log has a size.
 const LISTED: usize = 20;
 
 /// The first mistakes, and how many more there are.

@@ -1,4 +1,4 @@
-//! A temperature that somebody set, on the scale on which it was set.
+//! A temperature that was set, on the scale on which it was set.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::sensor::{Scale, Temperature};
 
-/// A temperature that somebody set. It keeps its scale, so that it reads as it was written, and means the same if the
+/// A temperature that was set. It keeps its scale, so that it reads as it was written, and means the same if the
 /// thermometer has another scale later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setpoint {

@@ -38,7 +38,7 @@ pub(crate) struct HttpAnswer {
     pub(crate) body: Vec<u8>,
 }
 
-/// Why there is no answer. The text has no address, which may say where somebody lives.
+/// Why there is no answer. The text has no address, which may have a private place in it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum HttpReadError {
     /// Not in time.

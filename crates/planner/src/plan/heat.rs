@@ -29,7 +29,7 @@ pub(super) struct Heating<'a> {
 }
 
 /// What a thermostat has to do, and who says so.
-struct Wish {
+struct WantedGoal {
     goal: Goal,
     source: Source,
     rule: Option<Rule>,
@@ -73,14 +73,14 @@ impl<'a> Heating<'a> {
         let by_override = |(found, end): (Override, Option<Timestamp>)| match found.state().hold() {
             None => overridden(inputs, found, end),
             Some(hold) => {
-                let wish = Wish {
+                let wanted = WantedGoal {
                     goal: self.thermostat.goal(hold),
                     source: Source::Override,
                     rule: None,
                     why: reason::held_by_hand(inputs, found, hold, end),
                     since: Some(found.set_at()),
                 };
-                self.desired(inputs, wish)
+                self.desired(inputs, wanted)
             }
         };
         let by_schedules = || self.by_schedules(inputs, group, level);
@@ -109,14 +109,14 @@ impl<'a> Heating<'a> {
         let goal = self.thermostat.outside();
         let rests = inputs.vacation.suspends(group) && goal != self.scheduled_goal(group, level);
         rests.then(|| {
-            let wish = Wish {
+            let wanted = WantedGoal {
                 goal,
                 source: Source::Vacation,
                 rule: rule(level),
                 why: format!("{}; {}", reason::vacation(level), self.named(goal)),
                 since: Some(since),
             };
-            self.desired(inputs, wish)
+            self.desired(inputs, wanted)
         })
     }
 
@@ -124,7 +124,7 @@ impl<'a> Heating<'a> {
         let goal = self.scheduled_goal(group, level);
         let goal_text = self.named(goal);
         let opened = level.winner().and_then(|state| state.occurrence);
-        let wish = Wish {
+        let wanted = WantedGoal {
             goal,
             source: Source::Schedule,
             rule: rule(level),
@@ -135,7 +135,7 @@ impl<'a> Heating<'a> {
             },
             since: opened.map(|window| window.start),
         };
-        self.desired(inputs, wish)
+        self.desired(inputs, wanted)
     }
 
     /// Without schedules it always holds its target. A schedule that waits for a sensor does not heat.
@@ -157,29 +157,29 @@ impl<'a> Heating<'a> {
         }
     }
 
-    fn desired(&self, inputs: &Inputs<'_>, wish: Wish) -> DesiredPower {
+    fn desired(&self, inputs: &Inputs<'_>, wanted: WantedGoal) -> DesiredPower {
         let relay = HeaterRelay {
             power: self.observed,
             run_time: &self.run_time,
         };
         let demand = self
             .thermostat
-            .demand(wish.goal, self.reading, relay, inputs.now.steady);
+            .demand(wanted.goal, self.reading, relay, inputs.now.steady);
         let reason = match inputs.reasons {
-            Reasons::Included => reason::heating(inputs, self.thermostat, &wish.why, self.reading, demand),
+            Reasons::Included => reason::heating(inputs, self.thermostat, &wanted.why, self.reading, demand),
             Reasons::Omitted => Reason::new(String::new()),
         };
         DesiredPower {
             desired: Some(demand.power),
-            source: wish.source,
+            source: wanted.source,
             rule: match demand.why {
                 DemandReason::Frost => Some(Rule::Frost),
-                _ => wish.rule,
+                _ => wanted.rule,
             },
             reason,
-            since: wish.since,
+            since: wanted.since,
             keeps_state: false,
-            goal: Some(wish.goal),
+            goal: Some(wanted.goal),
             changes_at: demand.wake(),
         }
     }

@@ -73,7 +73,7 @@ impl fmt::Display for ThermostatMode {
 pub enum Preset {
     /// None of them.
     None,
-    /// Nobody is there.
+    /// The room is not used.
     Away,
     /// Warmer for a while.
     Boost,
