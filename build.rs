@@ -23,7 +23,10 @@ fn main() -> io::Result<()> {
     names.sort();
     let mut list = Vec::from("&[\n");
     for name in names {
-        let content = shortened(&fs::read_to_string(Path::new(ASSETS).join(&name))?);
+        let mut content = shortened(&fs::read_to_string(Path::new(ASSETS).join(&name))?);
+        if Path::new(&name).extension().is_some_and(|end| end == "css") {
+            content = without_spaces(&content);
+        }
         let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
         gzip.write_all(content.as_bytes())?;
         let name = name.to_string_lossy();
@@ -57,6 +60,18 @@ fn shortened(text: &str) -> String {
         }
         in_comment = (in_comment || opens) && !line.ends_with("*/");
         short.push('\n');
+    }
+    short
+}
+
+/// A style sheet without the spaces and line ends that have no meaning; rules and not lines are what a browser names.
+fn without_spaces(css: &str) -> String {
+    let mut short = String::with_capacity(css.len());
+    for line in css.lines().filter(|line| !line.is_empty()) {
+        if !(short.is_empty() || short.ends_with(['{', '}', ';', ',', ':'])) {
+            short.push(' ');
+        }
+        short.push_str(&line.replace(" {", "{").replace(": ", ":"));
     }
     short
 }
