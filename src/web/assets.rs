@@ -162,6 +162,17 @@ mod tests {
         }
     }
 
+    /// One module asks about outlets with `confirm`, so no other one may send.
+    #[test]
+    fn one_module_sends_what_the_page_sends() {
+        let senders = texts().into_iter().filter(|(file, text)| {
+            let imports = text.lines().filter(|line| line.contains("./bus.js"));
+            *file != "bus.js"
+                && (imports.into_iter().any(|line| line.contains("send")) || text.contains("POST"))
+        });
+        assert_eq!(senders.map(|(file, _)| file).collect::<Vec<_>>(), ["commands.js"]);
+    }
+
     #[test]
     fn comments_and_indentation_are_left_out() {
         for (file, text) in texts() {

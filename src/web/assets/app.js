@@ -6,7 +6,7 @@ import { now, setNow } from "./clock.js";
 import { connect, open as reconnect } from "./bus.js";
 import { setZone, when } from "./format.js";
 import { apply, devices, forget, health, info, isReady, online, topic, touch, watch } from "./store.js";
-import { dialog } from "./parts.js";
+import { dialog } from "./dialog.js";
 import { open as openOutlet } from "./outlet.js";
 import { showLogin } from "./login.js";
 import { keysEnabled } from "./preferences.js";

@@ -25,6 +25,7 @@ export const de = {
     resume: "Zurück zum Zeitplan",
     turnOn: (name) => `${name} einschalten`,
     turnOff: (name) => `${name} ausschalten`,
+    changeOf: (name) => `${name} ändern`,
     resumeFor: (name) => `${name} zurück zum Zeitplan`,
     guarded: (names) => `Die Einstellungen verlangen eine Bestätigung: ${names}.`,
   },

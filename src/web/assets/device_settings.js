@@ -4,7 +4,6 @@
 import { fresh, h, replace, set } from "./dom.js";
 import { device, topic, watch } from "./store.js";
 import { message } from "./commands.js";
-import { confirm } from "./parts.js";
 import { t } from "./texts.js";
 
 const words = t.deviceSettings;
@@ -43,15 +42,19 @@ function row(id, path, key) {
   let shown;
   control.addEventListener("change", async () => {
     const value = valueOf(control);
-    const asked = key !== "power_on_behavior" || value !== "on" || (await confirm(words.onTitle, words.onWords, words.onYes));
-    set(control, "aria-busy", asked);
-    if (!asked || !(await message(`${path}/set/${key}`, { [key]: value }))) show(shown);
+    const risky = key === "power_on_behavior" && value === "on";
+    const question = risky ? { title: words.onTitle, words: words.onWords, yes: words.onYes } : { yes: t.action.changeOf(label) };
+    set(control, "aria-busy", true);
+    if (!(await message(`${path}/set/${key}`, { [key]: value }, question))) put(shown);
     set(control, "aria-busy", false);
   });
+  const put = (value) => {
+    if (control.type === "checkbox") control.checked = value;
+    else control.value = value;
+  };
   const show = (value) => {
     shown = value;
-    if (control.type === "checkbox") control.checked = value;
-    else if (document.activeElement !== control || control.value === "") control.value = value;
+    if (document.activeElement !== control || control.value === "" || control.type === "checkbox") put(value);
   };
   const line = h("div.check-line", control, h("label", { for: control.id }, label), UNITS[key] && `(${UNITS[key]})`);
   line.show = show;

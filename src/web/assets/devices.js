@@ -7,7 +7,8 @@ import { ago, capital, signal } from "./format.js";
 import { device, devices, health, online, topic, watch } from "./store.js";
 import { ask, message, request, say } from "./commands.js";
 import { settingsOf } from "./device_settings.js";
-import { confirm, empty, facts, toast } from "./parts.js";
+import { toast } from "./dialog.js";
+import { empty, facts, field } from "./parts.js";
 import { t } from "./texts.js";
 
 export const title = t.pages.devices;
@@ -70,7 +71,7 @@ function foundCard(scope) {
 function foundRow(mac) {
   const name = h("span.device-name");
   const words = h("p.device-status");
-  const input = h("input", { type: "text", id: fresh("name"), maxlength: 60, autocomplete: "off" });
+  const input = h("input", { type: "text", maxlength: 60, autocomplete: "off" });
   const submit = async (event) => {
     event.preventDefault();
     const wanted = input.value.trim();
@@ -80,7 +81,7 @@ function foundRow(mac) {
   const form = h(
     "form.add-form",
     { hidden: true, onsubmit: submit },
-    h("div.field", h("label", { for: input.id }, t.devices.whatFor), input),
+    field(t.devices.whatFor, input),
     h("button", { type: "submit", class: "button primary" }, t.devices.addDevice),
   );
   const add = h(
@@ -139,9 +140,8 @@ function deviceRow(id, scope, opened) {
   };
   const nameOf = () => device(id)?.name ?? id;
   const restart = async () => {
-    const title = t.devices.restartTitle(nameOf());
-    if (!(await confirm(title, t.devices.restartWords, t.devices.restartYes, { bad: false }))) return;
-    if (await message(`${id}/set/reboot`, "PRESS")) toast(t.devices.restarts(nameOf()));
+    const { restartTitle, restartWords: words, restartYes: yes } = t.devices;
+    if (await message(`${id}/set/reboot`, "PRESS", { title: restartTitle(nameOf()), words, yes, bad: false })) toast(t.devices.restarts(nameOf()));
   };
   const tryNow = async () => {
     if (await request("rescan")) toast(t.devices.trying(nameOf()));
@@ -182,8 +182,8 @@ function deviceRow(id, scope, opened) {
 
 /** Another name, or the end, of a device that was added; one of the settings file is changed there. */
 function ownership(id, nameOf) {
-  const name = h("input", { type: "text", id: fresh("name"), maxlength: 60, required: true, autocomplete: "off" });
-  const topicOf = h("input", { type: "text", id: fresh("topic"), maxlength: 64, required: true, autocomplete: "off" });
+  const name = h("input", { type: "text", maxlength: 60, required: true, autocomplete: "off" });
+  const topicOf = h("input", { type: "text", maxlength: 64, required: true, autocomplete: "off" });
   const change = (device, wanted, called) => request("device/rename", { device, id: wanted, name: called });
   const onsubmit = async (event) => {
     event.preventDefault();
@@ -196,8 +196,8 @@ function ownership(id, nameOf) {
   const form = h(
     "form.form",
     { hidden: true, onsubmit },
-    h("div.field", h("label", { for: name.id }, t.devices.name), name),
-    h("div.field", h("label", { for: topicOf.id }, t.outlet.topic), topicOf, h("p.muted", t.devices.topicHint)),
+    field(t.devices.name, name),
+    field(t.outlet.topic, topicOf, t.devices.topicHint),
     h("button", { type: "submit", class: "button primary" }, t.devices.rename),
   );
   const edit = () => {
@@ -207,10 +207,9 @@ function ownership(id, nameOf) {
     if (!form.hidden) name.focus();
   };
   const remove = async () => {
-    const title = t.devices.removeTitle(nameOf());
-    if (!(await confirm(title, t.devices.removeWords, t.devices.remove))) return;
     const before = nameOf();
-    if (await request("device/remove", { device: id })) toast(t.devices.removed(before));
+    const question = { title: t.devices.removeTitle(before), words: t.devices.removeWords, yes: t.devices.remove };
+    if (await request("device/remove", { device: id }, question)) toast(t.devices.removed(before));
   };
   const chips = h("span.chips", { hidden: true });
   const load = async () => {

@@ -3,11 +3,11 @@
 
 import { fresh, h, replace, set, text } from "./dom.js";
 import { icon } from "./icons.js";
-import { send } from "./bus.js";
 import { dayMonth, length, startOfDay, why } from "./format.js";
 import { group, groupState, outlet, topic } from "./store.js";
-import { ask, request } from "./commands.js";
-import { confirm, dialog, toast } from "./parts.js";
+import { ask, deliver, request } from "./commands.js";
+import { dialog, toast } from "./dialog.js";
+import { field } from "./parts.js";
 import { dayName, kinds, names, scheduleWords, sensorWords } from "./sentence.js";
 import { named } from "./words.js";
 import { scaleOf } from "./thermostat.js";
@@ -48,13 +48,13 @@ export function edit(groupId, existing, others, changed) {
   const onsubmit = async (event) => {
     event.preventDefault();
     set(save, "aria-busy", true);
-    const done = await request("schedule/set", { group: groupId, schedule: draft });
+    const done = await request("schedule/set", { group: groupId, schedule: draft }, { yes: words.save });
     set(save, "aria-busy", false);
     if (!done) return;
     box.close();
     const undo = existing
       ? () => put(groupId, existing, changed)
-      : () => request("schedule/remove", { group: groupId, schedule: draft.id }).then(changed);
+      : () => request("schedule/remove", { group: groupId, schedule: draft.id }, { yes: t.action.undo }).then(changed);
     toast(words.saved(named(draft.id)), { undo });
     changed();
   };
@@ -95,21 +95,20 @@ function origin(existing) {
 }
 
 const put = (groupId, existing, changed) =>
-  request("schedule/set", { group: groupId, schedule: existing.definition }).then(changed);
+  request("schedule/set", { group: groupId, schedule: existing.definition }, { yes: t.action.undo }).then(changed);
 
 async function remove(groupId, existing, box, changed) {
   const plan = await ask("plan", { group: groupId, days: 1, without: existing.id });
   const switched = effectWords(groupId, plan?.effect ?? [], words.removing);
-  const title = words.removeTitle(named(existing.id));
-  if (switched.length > 0 && !(await confirm(title, switched.join(" "), words.remove))) return;
-  if (!(await request("schedule/remove", { group: groupId, schedule: existing.id }))) return;
+  const question = { title: words.removeTitle(named(existing.id)), words: switched.join(" "), yes: words.remove };
+  if (!(await request("schedule/remove", { group: groupId, schedule: existing.id }, question))) return;
   box.close();
   toast(words.removed(named(existing.id)), { undo: () => put(groupId, existing, changed) });
   changed();
 }
 
 async function reset(groupId, existing, box, changed) {
-  if (!(await request("schedule/reset", { group: groupId, schedule: existing.id }))) return;
+  if (!(await request("schedule/reset", { group: groupId, schedule: existing.id }, { yes: words.reset }))) return;
   box.close();
   toast(words.wasReset(named(existing.id)), { undo: () => put(groupId, existing, changed) });
   changed();
@@ -159,7 +158,7 @@ function resultOf(groupId, draft, box) {
   async function check() {
     const mine = wanted;
     const id = draft.id || UNNAMED;
-    const answer = await send("bridge/request/plan", { group: groupId, days: 7, draft: { ...draft, id } });
+    const answer = await deliver("bridge/request/plan", { group: groupId, days: 7, draft: { ...draft, id } });
     if (!box.isConnected) return;
     const busy = answer.error?.code === "busy";
     if (!busy) show(answer, id);
@@ -186,11 +185,6 @@ const slug = (value) =>
     .toLowerCase()
     .replaceAll(/[äöüß]/g, (letter) => ({ ä: "ae", ö: "oe", ü: "ue", ß: "ss" })[letter])
     .replaceAll(/[^a-z0-9_]+/g, "-");
-
-function field(label, control, hint) {
-  control.id ||= fresh("field");
-  return h("div.field", h("label", { for: control.id }, label), control, hint && h("p.muted", hint));
-}
 
 /** A list of choices, of which one is chosen. */
 function choice(options, value, onchange, attributes) {

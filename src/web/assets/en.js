@@ -26,6 +26,7 @@ export const en = {
     discardWords: "They are not saved yet.",
     turnOn: (name) => `Turn ${name} on`,
     turnOff: (name) => `Turn ${name} off`,
+    changeOf: (name) => `Change ${name}`,
     resumeFor: (name) => `Resume the schedule of ${name}`,
     guarded: (names) => `The settings ask for a confirmation: ${names}.`,
   },

@@ -4,8 +4,8 @@ import { h, keyed, replace, text } from "./dom.js";
 import { icon } from "./icons.js";
 import { energy, power } from "./format.js";
 import { devices, group, groups, groupState, guarded, isReady, outlet, outlets, touch, watch } from "./store.js";
-import { switchTo } from "./commands.js";
-import { confirm, empty, failureLine, limitBar, outletRow, overrideBar } from "./parts.js";
+import { switchAll } from "./commands.js";
+import { empty, failureLine, limitBar, outletRow, overrideBar } from "./parts.js";
 import { groupControl } from "./thermostat.js";
 import { describeGroup, next } from "./words.js";
 import { t } from "./texts.js";
@@ -122,12 +122,12 @@ function summary(scope, filter) {
   );
 }
 
-async function allOff() {
+function allOff() {
   const running = outlets()
     .map((one) => outlet(one.path))
     .filter((one) => one.reachable && one.state === "ON");
   if (running.length === 0) return;
-  const asks = (one) => guarded(one.path).length;
+  const asks = (one) => guarded(`${one.path}/set`).length;
   running.sort((a, b) => asks(b) - asks(a)); // what must not go off by mistake is named
   const first = running
     .slice(0, 4)
@@ -135,8 +135,7 @@ async function allOff() {
     .join(", ");
   const names = running.length > 4 ? t.home.andMore(first, running.length - 4) : first;
   const title = t.home.allOffTitle(t.count.outlets(running.length));
-  const yes = await confirm(title, t.home.allOffWords(names), t.home.allOffYes);
-  if (yes) for (const one of running) switchTo(one.path, one.name, { state: "OFF" });
+  switchAll(running, { state: "OFF" }, { title, words: t.home.allOffWords(names), yes: t.home.allOffYes });
 }
 
 /** Only what a person should look at; a limit that did its work is not an alarm and stays at its group. */

@@ -5,8 +5,9 @@ import { icon } from "./icons.js";
 import { everySecond } from "./clock.js";
 import { ago, atWhen, capital, energy, lasted, left, number, power, signal, when } from "./format.js";
 import { health, outlet, topic, watch } from "./store.js";
-import { isPending } from "./commands.js";
-import { dialog, facts, failureLine, press, switchButton } from "./parts.js";
+import { isPending, switchTo } from "./commands.js";
+import { dialog } from "./dialog.js";
+import { facts, failureLine, switchButton } from "./parts.js";
 import { describe, next } from "./words.js";
 import { t } from "./texts.js";
 
@@ -79,7 +80,7 @@ function rung({ source, state, reason, decides }) {
 /** On or off for a while: an override where there are schedules, a timer elsewhere. */
 function durations(path, scope) {
   const chip = (label, payload) =>
-    h("button.chip", { onclick: () => press(path, outlet(path).name, payload) }, label);
+    h("button.chip", { onclick: () => switchTo(path, outlet(path).name, payload) }, label);
   const off = chip(t.outlet.offFor("1 h"), { state: "OFF", for: "1h" });
   const cancel = chip(t.outlet.cancelTimer, { countdown: 0 });
   const resume = chip(t.action.resume, { state: "AUTO" });

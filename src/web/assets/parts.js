@@ -1,21 +1,13 @@
-// The pieces that every page uses: switch, outlet row, mode and override controls, dialog, toast.
+// The pieces that every page uses: switch, outlet row, mode and override controls.
 
 import { fresh, h, replace, set, text } from "./dom.js";
 import { icon } from "./icons.js";
 import { everySecond, now } from "./clock.js";
 import { atWhen, capital, left, power, when } from "./format.js";
-import { group, groupState, guarded, outlet, watch } from "./store.js";
-import { command, dismiss, failure, isPending, onToast, switchTo } from "./commands.js";
+import { group, groupState, outlet, watch } from "./store.js";
+import { command, dismiss, failure, isPending, switchTo } from "./commands.js";
 import { describe } from "./words.js";
 import { t } from "./texts.js";
-
-/** Switches an outlet or a group, after a question where the settings want one. */
-export async function press(path, name, payload) {
-  const asked = payload.state ? guarded(path) : [];
-  const verb = { ON: t.action.turnOn, OFF: t.action.turnOff }[payload.state] ?? t.action.resumeFor;
-  const words = t.action.guarded(asked.map((one) => one.name).join(", "));
-  if (asked.length === 0 || (await confirm(`${verb(name)}?`, words, verb(name)))) switchTo(path, name, payload);
-}
 
 /** A switch that shows what the device confirmed. While a command is under way its thumb waits in the middle. */
 export function switchButton(path, label) {
@@ -26,7 +18,7 @@ export function switchButton(path, label) {
     if (button.getAttribute("aria-disabled") === "true") return;
     const one = outlet(path);
     const on = isPending(path) ? command(path).want === "ON" : one.state === "ON";
-    press(path, one.name, { state: on ? "OFF" : "ON" });
+    switchTo(path, one.name, { state: on ? "OFF" : "ON" });
   });
   button.show = (one) => {
     const pending = isPending(path);
@@ -46,7 +38,7 @@ export function switchButton(path, label) {
 /** On or off, where it is not known which it is: a switch has no third position. */
 function twoButtons(path, name) {
   const make = (state, words, label) =>
-    h("button.small", { "aria-label": label, onclick: () => press(path, name, { state }) }, words);
+    h("button.small", { "aria-label": label, onclick: () => switchTo(path, name, { state }) }, words);
   return h("span.two", make("OFF", t.action.off, t.action.turnOff(name)), make("ON", t.action.on, t.action.turnOn(name)));
 }
 
@@ -121,7 +113,7 @@ export function modeControl(id, scope) {
       {
         "aria-pressed": false,
         "data-mode": mode,
-        onclick: () => press(path, group(id).name, { state: mode.toUpperCase() }),
+        onclick: () => switchTo(path, group(id).name, { state: mode.toUpperCase() }),
       },
       label,
     );
@@ -166,7 +158,7 @@ export function overrideBar(id, scope) {
   );
   const resume = h(
     "button.link",
-    { onclick: () => press(path, group(id).name, { state: "AUTO" }) },
+    { onclick: () => switchTo(path, group(id).name, { state: "AUTO" }) },
     t.action.resume,
   );
   const bar = h(
@@ -233,89 +225,15 @@ export function limitBar(id, scope) {
   return bar;
 }
 
-/** A native modal dialog: it holds the focus, Escape closes it. A panel at the side, on phones a sheet from below. */
-export function dialog(title, { wide, onclose, keep = () => false } = {}) {
-  const id = fresh("title");
-  const close = h("button.bare", { "aria-label": t.action.close, onclick: () => box.leave() }, icon("cross"));
-  const heading = h("h2", { id, tabindex: "-1" }, title);
-  const body = h("div.dialog-body");
-  const foot = h("footer.dialog-foot", { hidden: true });
-  const header = h("header", heading, close);
-  const box = h("dialog.panel", { class: wide && "wide", "aria-labelledby": id }, header, body, foot);
-  // What is not saved is not lost by a stray key.
-  box.leave = async () => {
-    if (!keep() || (await confirm(t.action.discardTitle, t.action.discardWords, t.action.discard))) box.close();
-  };
-  box.addEventListener("cancel", (event) => {
-    if (event.target !== box) return;
-    event.preventDefault();
-    box.leave();
-  });
-  box.addEventListener("close", () => {
-    box.remove();
-    onclose?.();
-  });
-  box.addEventListener("click", (event) => event.target === box && box.leave());
-  document.body.append(box);
-  box.showModal();
-  heading.focus();
-  return { box, body, foot };
-}
-
-/** A question with a yes that says what it does. Resolves to whether it was that. */
-export function confirm(title, explanation, yes, { bad = true } = {}) {
-  return new Promise((resolve) => {
-    let answer = false;
-    const id = fresh("title");
-    const agree = () => {
-      answer = true;
-      box.close();
-    };
-    const box = h(
-      "dialog.ask",
-      { role: "alertdialog", "aria-labelledby": id, "aria-describedby": `${id}-more` },
-      h("h2", { id }, title),
-      h("p", { id: `${id}-more` }, explanation),
-      h(
-        "div.ask-buttons",
-        h("button.button", { autofocus: true, onclick: () => box.close() }, t.action.cancel),
-        h("button", { class: bad ? "button bad" : "button primary", onclick: agree }, yes),
-      ),
-    );
-    box.addEventListener("close", () => {
-      box.remove();
-      resolve(answer);
-    });
-    document.body.append(box);
-    box.showModal();
-  });
-}
-
-/** A short sentence at the edge of the page; `undo` takes back what it says, for ten seconds. */
-export function toast(words, { tone, undo } = {}) {
-  const takeBack = () => {
-    note.remove();
-    undo();
-  };
-  const note = h(
-    "div.toast",
-    { role: tone === "bad" ? "alert" : "status", "data-tone": tone },
-    icon(tone === "bad" ? "alert" : "check", 18),
-    h("span", words),
-    undo && h("button.link", { onclick: takeBack }, t.action.undo),
-    h("button.bare", { "aria-label": t.action.dismiss, onclick: () => note.remove() }, icon("cross", 16)),
-  );
-  // Below an open dialog it could not be pressed.
-  const panel = document.querySelector("dialog.panel[open]");
-  const place = panel ? (panel.querySelector(".toasts") ?? panel.appendChild(h("div.toasts"))) : document.getElementById("toasts");
-  place.append(note);
-  if (tone !== "bad") setTimeout(() => !note.matches(":hover, :focus-within") && note.remove(), undo ? 10_000 : 5000);
-}
-onToast(toast);
-
 /** Nothing here yet, and what to do about it. */
 export const empty = (picture, title, words) =>
   h("div.empty", h("span.empty-mark", icon(picture, 28)), h("h2", title), h("p", words));
+
+/** A control of a form with its label. */
+export function field(label, control, hint) {
+  control.id ||= fresh("field");
+  return h("div.field", h("label", { for: control.id }, label), control, hint && h("p.muted", hint));
+}
 
 /** Names and values. Rows that stay keep their elements. */
 export function facts(list, rows) {

@@ -7,7 +7,8 @@ import { clock, startOfDay, when } from "./format.js";
 import { groups, groupState, info, topic, watch } from "./store.js";
 import { ask, message, request, say } from "./commands.js";
 import { edit } from "./editor.js";
-import { empty, facts, failureLine, overrideBar, limitBar, toast } from "./parts.js";
+import { toast } from "./dialog.js";
+import { empty, facts, failureLine, overrideBar, limitBar } from "./parts.js";
 import { groupControl } from "./thermostat.js";
 import { describeGroup, named, next } from "./words.js";
 import { scheduleWords, sensorWords } from "./sentence.js";
@@ -191,7 +192,7 @@ function drawWeek(place, id, plan, schedules) {
 
 /** A schedule of the settings file that was deleted here. */
 function removedLine(groupId, schedule, changed) {
-  const restore = () => request("schedule/reset", { group: groupId, schedule }).then(changed);
+  const restore = () => request("schedule/reset", { group: groupId, schedule }, { yes: t.schedule.restore }).then(changed);
   return h("p.muted", t.schedule.removed(named(schedule)), " ", h("button.link", { onclick: restore }, t.schedule.restore));
 }
 
@@ -209,7 +210,8 @@ function scheduleRow(groupId, scope, others, changed) {
     enabled.dataset.state = "pending";
     set(enabled, "aria-busy", true);
     const want = !mine.definition.enabled;
-    if (await message(`group/${groupId}/set/schedule/${mine.id}`, want ? "ON" : "OFF"))
+    const yes = t.action.changeOf(t.schedule.label(named(mine.id)));
+    if (await message(`group/${groupId}/set/schedule/${mine.id}`, want ? "ON" : "OFF", { yes }))
       say(want ? t.schedule.isEnabled(named(mine.id)) : t.schedule.isDisabled(named(mine.id)));
     else row.show(mine); // the group's state shows a success
   }
@@ -256,8 +258,10 @@ function vacationBar(scope) {
   const button = h("button.link", {
     onclick: async () => {
       const enabled = !info().vacation;
-      if (!(await request("vacation", { enabled }))) return;
-      const undo = () => request("vacation", { enabled: !enabled });
+      const change = (wanted) =>
+        request("vacation", { enabled: wanted }, { yes: wanted ? t.schedule.vacationStart : t.schedule.vacationEnd });
+      if (!(await change(enabled))) return;
+      const undo = () => change(!enabled);
       toast(enabled ? t.schedule.vacationStarted : t.schedule.vacationEnded, { undo });
     },
   });

@@ -5,9 +5,10 @@ import { icon } from "./icons.js";
 import { everySecond } from "./clock.js";
 import { capital, lasted, timezone, when, why } from "./format.js";
 import { health, info, watch } from "./store.js";
-import { request } from "./commands.js";
-import { logout, send } from "./bus.js";
-import { confirm, facts, toast } from "./parts.js";
+import { deliver, request } from "./commands.js";
+import { logout } from "./bus.js";
+import { toast } from "./dialog.js";
+import { facts, field } from "./parts.js";
 import { keysEnabled, theme } from "./preferences.js";
 import { t } from "./texts.js";
 
@@ -82,12 +83,10 @@ export function view(scope) {
   );
 }
 
-const field = (label, input) => h("div.field", h("label", { for: input.id }, label), input);
-
 /** E-mail and password, tried with a device before they are kept. */
 function accountForm() {
-  const mail = h("input", { type: "email", id: fresh("mail"), autocomplete: "username", required: true });
-  const password = h("input", { type: "password", id: fresh("password"), autocomplete: "current-password", required: true });
+  const mail = h("input", { type: "email", autocomplete: "username", required: true });
+  const password = h("input", { type: "password", autocomplete: "current-password", required: true });
   const answer = h("p.answer", { role: "status" });
   const button = h("button", { type: "submit", class: "button primary" }, t.settings.accountTry);
   const submit = async (event) => {
@@ -95,7 +94,7 @@ function accountForm() {
     set(button, "disabled", true);
     text(answer, t.settings.accountTrying);
     const payload = { username: mail.value, password: password.value };
-    const done = await send("bridge/request/account", payload, 60_000);
+    const done = await deliver("bridge/request/account", payload, {}, 60_000);
     set(button, "disabled", false);
     if (done.status !== "ok") return text(answer, `${capital(why(done.error))}.`);
     password.value = "";
@@ -120,8 +119,8 @@ async function reload() {
 }
 
 async function restart() {
-  const yes = await confirm(t.settings.restartTitle, t.settings.restartWords, t.settings.restartYes, { bad: false });
-  if (yes && (await request("restart"))) toast(t.settings.restarts);
+  const { restartTitle: title, restartWords: words, restartYes: yes } = t.settings;
+  if (await request("restart", {}, { title, words, yes, bad: false })) toast(t.settings.restarts);
 }
 
 function appearance() {

@@ -33,14 +33,18 @@ export function outlet(path) {
   return fixed && { ...topics.get(path), ...fixed, reachable: online(fixed.device.id) };
 }
 
-/** The outlets of `path`, which may be a group, that are switched only after a question. */
-export function guarded(path) {
+/** The outlets that a message may switch, of those that are switched only after a question. */
+export function guarded(to, { group: only } = {}) {
   const settings = info().settings?.devices ?? [];
-  const asks = ({ path: own, device: { id } }) => {
+  const asks = ({ path, device: { id } }) => {
     const one = settings.find((each) => each.id === id);
-    return one?.confirm || one?.outlets.some((each) => each.confirm && own === `${id}/${each.key}`);
+    return one?.confirm || one?.outlets.some((each) => each.confirm && path === `${id}/${each.key}`);
   };
-  return index.filter((one) => (one.path === path || `group/${one.group?.id}` === path) && asks(one));
+  const target = /^(.+?)\/set(?!\/led$)(\/|$)/.exec(to)?.[1];
+  const schedules = /^bridge\/request\/(vacation|override\/clear|schedule\/(?!list))/.test(to);
+  const concerned = ({ path, device, group }) =>
+    schedules ? group && (only ?? group.id) === group.id : [path, device.id, `group/${group?.id}`].includes(target);
+  return index.filter((one) => concerned(one) && asks(one));
 }
 
 function reindex() {

@@ -49,11 +49,15 @@ function thermostat(id, scope) {
     clearTimeout(timer);
     timer = setTimeout(async () => {
       timer = undefined;
-      await send({ target: wanted });
+      const done = await send({ target: wanted });
       if (timer === undefined) wanted = undefined;
       show();
+      if (!done && timer === undefined) put(groupState(id).target);
     }, PAUSE);
     show();
+  };
+  const put = (value) => {
+    if (input.value !== String(value ?? "")) input.value = value ?? "";
   };
   const by = (direction) => {
     const { step, usual } = scaleOf(groupState(id));
@@ -87,8 +91,7 @@ function thermostat(id, scope) {
     set(input, "min", scale.least);
     set(input, "max", scale.most);
     set(input, "aria-busy", wanted !== undefined || isPending(path));
-    const shown = String(wanted ?? target ?? "");
-    if (document.activeElement !== input || timer) if (input.value !== shown) input.value = shown;
+    if (document.activeElement !== input || timer) put(wanted ?? target);
     for (const button of modes.children) set(button, "aria-pressed", button.dataset.mode === state.system_mode);
     for (const button of presets.children) set(button, "aria-pressed", button.dataset.mode === state.preset);
   };
