@@ -1,7 +1,5 @@
 //! What changed a relay: a command of the bridge, the device's countdown, an OFF rule, or anything external. Pure.
 
-use std::collections::BTreeMap;
-
 use jiff::{SignedDuration, tz::TimeZone};
 use planner::{Now, OutletKey, Power, Steady};
 
@@ -23,13 +21,15 @@ const COUNTDOWN_TOLERANCE: SignedDuration = SignedDuration::from_secs(3);
 pub(super) struct Attribution {
     /// Switches that were sent and that the device did not confirm yet. One that is carried out late is not external.
     sent: Vec<AttributedSwitch>,
-    /// What of the bridge an outlet carries out by itself.
-    held: BTreeMap<Option<OutletKey>, Delegated>,
+    /// One for each outlet that has some.
+    held: Vec<Delegated>,
 }
 
-/// What the bridge armed and wrote on one outlet.
+/// What the bridge armed and wrote on one outlet, which that carries out by itself.
 #[derive(Debug, Default)]
 struct Delegated {
+    /// Which outlet; `None` is a plug.
+    outlet: Option<OutletKey>,
     /// When the countdown ends that the bridge armed.
     countdown_ends: Option<Steady>,
     /// The countdown was read as ended, and the relay was not read since.
@@ -96,29 +96,45 @@ impl Attribution {
 
     /// When the countdown of the bridge on an outlet ends; `None` if none runs.
     pub(super) fn set_countdown(&mut self, outlet: Option<OutletKey>, ends: Option<Steady>) {
-        self.held.entry(outlet).or_default().countdown_ends = ends;
+        self.update(outlet, |held| held.countdown_ends = ends);
     }
 
     /// Another device: what was armed was armed on the one before.
     pub(super) fn forget_countdowns(&mut self) {
-        for held in self.held.values_mut() {
+        for held in &mut self.held {
             held.countdown_ends = None;
         }
     }
 
     /// A reading shows that no countdown runs on an outlet. If it was about to end, it ended.
     pub(super) fn on_no_countdown(&mut self, outlet: Option<OutletKey>, now: Steady) {
-        let held = self.held.entry(outlet).or_default();
-        held.countdown_has_ended = held.countdown_ended(now);
-        held.countdown_ends = None;
+        self.update(outlet, |held| {
+            held.countdown_has_ended = held.countdown_ended(now);
+            held.countdown_ends = None;
+        });
     }
 
     /// The OFF rules on an outlet that the bridge wrote.
     pub(super) fn set_off_rules(&mut self, outlet: Option<OutletKey>, rules: &OurRules) {
-        let held = self.held.entry(outlet).or_default();
-        if held.off_rules != *rules {
-            held.off_rules.clone_from(rules);
+        self.update(outlet, |held| {
+            if held.off_rules != *rules {
+                held.off_rules.clone_from(rules);
+            }
+        });
+    }
+
+    fn update(&mut self, outlet: Option<OutletKey>, change: impl FnOnce(&mut Delegated)) {
+        if let Some(held) = self.held.iter_mut().find(|held| held.outlet == outlet) {
+            return change(held);
         }
+        let mut held = Delegated {
+            outlet,
+            ..Delegated::default()
+        };
+        change(&mut held);
+        // Most devices have one outlet, and a vector would begin with room for four.
+        self.held.reserve_exact(1);
+        self.held.push(held);
     }
 
     /// Sets what made each change. Returns those that nothing of the bridge made.
@@ -145,15 +161,15 @@ impl Attribution {
             }
         }
         // An end that was read before this reading explains no later change.
-        for (outlet, held) in &mut self.held {
-            held.countdown_has_ended &= !read.has(outlet.as_ref());
+        for held in &mut self.held {
+            held.countdown_has_ended &= !read.has(held.outlet.as_ref());
         }
         external
     }
 
     fn changed_by(&mut self, change: &RelayChange, clock: &DeviceClock, now: Now) -> ChangedBy {
         let command = self.explains(change, now.steady);
-        let held = self.held.get(&change.outlet);
+        let held = self.held.iter().find(|held| held.outlet == change.outlet);
         if command {
             ChangedBy::Command
         } else if change.power == Power::On {

@@ -29,6 +29,7 @@ use memory::{CountdownMemory, CountdownStep, DeviceTimer, length_until, to_secon
 
 use super::{
     client::{
+        components::Component,
         connection::ExchangeError,
         fault::{Fault, Remedy},
         login_budget::LoginPurpose,
@@ -174,7 +175,7 @@ impl OwnCountdown {
     /// A new connection: the countdown is read before it is changed. A plug is asked whatever it lists.
     fn on_connected(&mut self, context: &mut Context) {
         let child = self.address.child.as_deref();
-        let listed = child.is_none() || context.state.components.may_have(child, "countdown");
+        let listed = child.is_none() || context.state.components.may_have(child, Component::Countdown);
         self.stale = true;
         self.not_before = None;
         self.after_on.runs_on = false;

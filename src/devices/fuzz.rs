@@ -77,7 +77,7 @@ proptest! {
         };
         let list = OutletReading::children(&json!({ "child_device_list": children }));
         for device in &devices {
-            known.components = Components::new(components.clone());
+            known.components = Components::new(&components);
             known.identify(&config, Kind::Strip, &DeviceReading::of(device), None);
             known.apply_reading(&config, Kind::Plug, &[OutletReading::of(device)], now);
             known.apply_reading(&config, Kind::Strip, &list, now);

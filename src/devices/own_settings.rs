@@ -15,7 +15,7 @@ use tracing::debug;
 
 use super::{
     client::{
-        components::Components,
+        components::{Component, Components},
         connection::ExchangeError,
         fault::Fault,
         login_budget::LoginPurpose,
@@ -127,10 +127,10 @@ impl OwnSettings {
         if context.config.device_settings {
             self.collect_settings(context);
         }
-        if !context.state.meters_energy() && self.components.has("schedule") {
+        if !context.state.meters_energy() && self.components.has(Component::Schedule) {
             self.pending.push_back(SettingsStep::Clock);
         }
-        if self.components.has("firmware") && now >= self.firmware_due {
+        if self.components.has(Component::Firmware) && now >= self.firmware_due {
             self.firmware_due = now + FIRMWARE_INTERVAL;
             self.pending.push_back(SettingsStep::Firmware);
         }
@@ -139,23 +139,23 @@ impl OwnSettings {
 
     fn collect_settings(&mut self, context: &mut Context) {
         let mut steps = Vec::new();
-        if self.components.has("led") {
+        if self.components.has(Component::Led) {
             steps.push(SettingsStep::Setting(SettingRequest::Led, None));
         }
         for known in &mut context.state.outlets {
-            let names = |name: &str| self.components.lists(known.child.as_deref(), name);
+            let lists = |component| self.components.lists(known.child.as_deref(), component);
             let mut push = |request| steps.push(SettingsStep::Setting(request, known.child.clone()));
-            if names("auto_off") {
+            if lists(Component::AutoOff) {
                 push(SettingRequest::AutoOff);
             }
-            if names("power_protection") {
+            if lists(Component::PowerProtection) {
                 if known.outlet.settings.max_power.is_none() {
                     push(SettingRequest::MaxPower);
                 }
                 push(SettingRequest::PowerProtection);
             }
             // It comes with each reading of the relay.
-            if names("default_states") {
+            if lists(Component::DefaultStates) {
                 known.outlet.features.insert(Feature::PowerOnBehavior);
             }
         }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::children::Children;
 use super::client::{
-    components::Components,
+    components::{Component, Components},
     readings::{DeviceReading, OutletReading},
 };
 use crate::domain::command_error::CommandError;
@@ -70,6 +70,7 @@ impl OutletAddress {
     ) {
         let is_at =
             |one: &mut T, outlet: &ConfirmedOutlet| address_of(one).position == outlet.outlet.position;
+        list.reserve_exact(state.outlets.len().saturating_sub(list.len()));
         list.retain_mut(|one| state.outlets.iter().any(|outlet| is_at(one, outlet)));
         for outlet in &state.outlets {
             match list.iter_mut().find_map(|one| is_at(one, outlet).then_some(one)) {
@@ -254,14 +255,14 @@ impl DeviceState {
     /// An outlet has what its component list names, also if a reading of it fails: its entities must not disappear then.
     pub(super) fn add_listed_features(&mut self) {
         let listed = [
-            ("countdown", Feature::Countdown),
-            ("schedule", Feature::Rules),
-            ("brightness", Feature::Brightness),
+            (Component::Countdown, Feature::Countdown),
+            (Component::Schedule, Feature::Rules),
+            (Component::Brightness, Feature::Brightness),
         ];
         for known in &mut self.outlets {
             let child = known.child.as_deref();
-            let has = |component: &str| self.components.lists(child, component);
-            let features = listed.into_iter().filter(|(component, _)| has(component));
+            let has = |component| self.components.lists(child, component);
+            let features = listed.into_iter().filter(|(component, _)| has(*component));
             known.outlet.features.extend(features.map(|(_, feature)| feature));
         }
     }
@@ -300,7 +301,7 @@ impl DeviceState {
             nickname: device.nickname.clone(),
             kind,
             role: device.role,
-            meters_energy: self.components.has("energy_monitoring"),
+            meters_energy: self.components.has(Component::EnergyMonitoring),
         };
         if self.identity.as_deref() != Some(&identity) {
             self.identity = Some(Arc::new(identity));
@@ -889,7 +890,7 @@ mod tests {
         let components = ["schedule", "countdown", "energy_monitoring"].map(str::to_owned);
         let listed = |kind| {
             let mut known = DeviceState {
-                components: Components::new(components.to_vec()),
+                components: Components::new(&components),
                 ..DeviceState::default()
             };
             known.apply_reading(&config(), kind, &[child("a", 1, Power::On)], now(0));

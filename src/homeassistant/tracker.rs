@@ -84,6 +84,32 @@ enum StaleCleanup {
     Over,
 }
 
+/// The entities that were announced on a node, in this run or an earlier one, by unique id. There are twenty of a plug, and
+/// a list takes half the memory of a map.
+#[derive(Debug, Default)]
+struct AnnouncedEntities(Box<[(Box<str>, Platform)]>);
+
+impl AnnouncedEntities {
+    fn iter(&self) -> impl Iterator<Item = (String, Platform)> {
+        self.0
+            .iter()
+            .map(|(id, platform)| (String::from(&**id), *platform))
+    }
+
+    fn extend(&mut self, more: BTreeMap<String, Platform>) {
+        let mut all: BTreeMap<String, Platform> = self.iter().collect();
+        all.extend(more);
+        self.0 = all
+            .into_iter()
+            .map(|(id, platform)| (id.into(), platform))
+            .collect();
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
 /// The memory of what was announced.
 #[derive(Debug)]
 pub struct DiscoveryTracker {
@@ -91,8 +117,7 @@ pub struct DiscoveryTracker {
     /// The bridge's state topic, which distinguishes our payloads from another bridge's.
     bridge_state: String,
     nodes: BTreeMap<NodeId, EntityOwner>,
-    /// Entities that were announced on each node, in this run or an earlier one.
-    announced: BTreeMap<NodeId, BTreeMap<String, Platform>>,
+    announced: BTreeMap<NodeId, AnnouncedEntities>,
     deleted: BTreeSet<EntityOwner>,
     /// Nodes whose topics another program uses.
     foreign: BTreeSet<NodeId>,
@@ -297,7 +322,7 @@ impl DiscoveryTracker {
             return None;
         }
         let announced = self.announced.entry(payload.node.clone()).or_default();
-        payload.remove_vanished(announced.clone());
+        payload.remove_vanished(announced.iter());
         announced.extend(payload.announces());
         Some(Announcement {
             json: payload.to_json(),

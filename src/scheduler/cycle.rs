@@ -754,8 +754,7 @@ impl<'a> Cycle<'a> {
         let new = outlet.to_persist(confirmed);
         if outlet.persisted != new {
             outlet.persisted.clone_from(&new);
-            self.state
-                .persist(PersistedChange::Relay(relay, new.map(Box::new)));
+            self.state.persist(PersistedChange::Relay(relay, new));
         }
     }
 

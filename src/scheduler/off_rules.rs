@@ -23,7 +23,8 @@ const AGAIN: SignedDuration = SignedDuration::from_mins(1);
 #[derive(Debug, Default)]
 pub struct OffRuleSync {
     ours: OurRules,
-    plan: Option<Plan>,
+    /// In a box: most outlets have none.
+    plan: Option<Box<Plan>>,
     requested: Option<(BTreeSet<WeeklyOff>, Steady)>,
     /// The error that was reported.
     reported: Option<String>,
@@ -119,13 +120,13 @@ impl OffRuleSync {
             // By a clock that is wrong a rule would fire at any time.
             _ => Week::default(),
         };
-        self.plan = Some(Plan {
+        self.plan = Some(Box::new(Plan {
             group: group.cloned(),
             overridden,
             clock: clock.clone(),
             until: coming.until,
             wanted: coming.rules,
-        });
+        }));
     }
 
     fn request(&mut self, rules: &DeviceRules, now: Now) -> OffRuleStep {

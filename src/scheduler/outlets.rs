@@ -85,8 +85,8 @@ pub struct OutletState {
     pub held_back: bool,
     /// Whether limits apply or applied to it, so that its run is kept over a restart.
     pub limited: bool,
-    /// The last entry in the state file.
-    pub persisted: Option<PersistedRelay>,
+    /// The last entry in the state file. In a box: most outlets have none.
+    pub persisted: Option<Box<PersistedRelay>>,
 }
 
 /// A switch on its way.
@@ -277,7 +277,7 @@ impl OutletState {
             overridden: persisted.overridden,
             off_rules: OffRuleSync::new(persisted.off_rules.clone()),
             limited: persisted.run != RunTime::default(),
-            persisted: Some(persisted),
+            persisted: Some(Box::new(persisted)),
             ..Self::new(path)
         }
     }
@@ -285,7 +285,7 @@ impl OutletState {
     /// What goes into the state file; `None` if there is nothing to remember. An override or a timer that no device
     /// confirmed is left out: a command that failed must not come back with the next start. A new timer that can only
     /// switch off is kept all the same.
-    pub fn to_persist(&self, confirmed: bool) -> Option<PersistedRelay> {
+    pub fn to_persist(&self, confirmed: bool) -> Option<Box<PersistedRelay>> {
         let (mut timer, mut overridden) = (self.timer, self.overridden);
         if let Some(undo) = &self.undo {
             if !confirmed {
@@ -311,7 +311,7 @@ impl OutletState {
             name: kept.name.clone(),
             ..PersistedRelay::default()
         };
-        (kept != empty).then_some(kept)
+        (kept != empty).then(|| Box::new(kept))
     }
 
     /// Takes a reading. `number` is the number of this report among all decisions.

@@ -6,6 +6,7 @@ use tracing::info;
 
 use super::{
     choice::{Needs, ServingClient},
+    components::Component,
     fault::{Fault, Remedy},
     identity::KnownIdentity,
     identity_registry::IdentityRegistry,
@@ -208,7 +209,7 @@ impl Connection {
         }
         self.identity = identity;
         self.needs.kind = opened.kind;
-        self.needs.changes_settings |= opened.components.has("brightness");
+        self.needs.changes_settings |= opened.components.has(Component::Brightness);
         Ok(Ok(opened))
     }
 

@@ -194,11 +194,12 @@ async fn read(
         (_, Some(list)) => (OutletReading::children(list), Vec::new()),
         (_, None) => (vec![OutletReading::of(info)], Vec::new()),
     };
-    let mut components = Components::new(match components {
+    let listed = match components {
         Some(components) => components,
         None if kind == Kind::Hub => Vec::new(),
         None => try_components(session, kind, &outlets).await?,
-    });
+    };
+    let mut components = Components::new(&listed);
     if kind == Kind::Strip && session.client() == ServingClient::Own {
         read_child_components(session, outlets.len(), &mut components).await?;
     }

@@ -11,7 +11,8 @@ use super::plan::{OffRulePlan, Step};
 use crate::{
     devices::{
         client::{
-            connection::ExchangeError, fault::Fault, login_budget::LoginPurpose, session::DeviceRequest,
+            components::Component, connection::ExchangeError, fault::Fault, login_budget::LoginPurpose,
+            session::DeviceRequest,
         },
         context::Context,
         state::OutletAddress,
@@ -48,7 +49,7 @@ impl OutletOffRules {
     pub(super) fn on_connected(&mut self, context: &Context, due: Instant) {
         let child = self.address.child.as_deref();
         let is_reached = child.is_none() || context.connection.is_own();
-        self.supported = is_reached && context.state.components.may_have(child, "schedule");
+        self.supported = is_reached && context.state.components.may_have(child, Component::Schedule);
         self.due = due;
         self.plan.mark_stale();
     }
