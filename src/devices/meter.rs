@@ -154,7 +154,7 @@ impl Meters {
         self.hurry(position, Instant::now(), context.polling.slow_poll);
     }
 
-    /// Reads the meter of one outlet. A command that arrives meanwhile goes first; the rest is read soon after.
+    /// Reads the meter of one outlet. A command that arrives meanwhile goes first.
     pub(super) async fn read(&mut self, context: &mut Context) -> Result<(), ExchangeError> {
         let (now, usual) = (Instant::now(), context.polling.slow_poll);
         let outlets = context.state.outlets.iter();
@@ -162,15 +162,31 @@ impl Meters {
         let Some(position) = self.take_turn(&positions, now, usual) else {
             return Ok(());
         };
+        let result = self.read_outlet(context, position).await;
+        let is_cut_short = match &result {
+            Ok(end) => *end == ReadingEnd::ForCommand,
+            // The device is announced once this is known, and an interval may be an hour.
+            Err(_) => !self.known,
+        };
+        if is_cut_short {
+            self.read_again(position, usual);
+        }
+        result.map(drop)
+    }
+
+    async fn read_outlet(
+        &mut self,
+        context: &mut Context,
+        position: u8,
+    ) -> Result<ReadingEnd, ExchangeError> {
         let Some(known) = context.state.at(position) else {
-            return Ok(());
+            return Ok(ReadingEnd::Whole);
         };
         let child = known.child.clone();
         let child = child.as_deref();
         let live = self.request(context, MeterRequest::Live, child).await?;
         if !context.mailbox.queue.is_empty() {
-            self.hurry(Some(position), Instant::now(), usual);
-            return Ok(());
+            return Ok(ReadingEnd::ForCommand);
         }
         let usage = self.request(context, MeterRequest::Usage, child).await?;
         let has_power = number(&live, "power_mw").is_some() || number(&usage, "current_power").is_some();
@@ -200,7 +216,7 @@ impl Meters {
         if let Some(metered) = metered {
             context.reporter.metered(metered).await;
         }
-        Ok(())
+        Ok(ReadingEnd::Whole)
     }
 
     async fn request(
@@ -349,6 +365,14 @@ impl Meters {
         Some(metered)
     }
 
+    /// An outlet whose reading was not finished goes first, once the meter has settled: the reading does not count.
+    fn read_again(&mut self, position: u8, usual: Duration) {
+        self.urgent.retain(|urgent| *urgent != position);
+        self.urgent.push_front(position);
+        self.last = None;
+        self.due = Instant::now() + SETTLE.min(usual);
+    }
+
     /// Brings a reading forward: of this outlet, or of the next one.
     fn hurry(&mut self, position: Option<u8>, at: Instant, usual: Duration) {
         if let Some(position) = position
@@ -405,6 +429,15 @@ fn warn_of_pause(context: &Context, request: MeterRequest, reason: &str) {
         %reason,
         "meter answers cannot be read; their values are unknown, and are requested again later, at least every 20 readings"
     );
+}
+
+/// How the reading of one outlet ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ReadingEnd {
+    /// All was asked.
+    Whole,
+    /// A command arrived.
+    ForCommand,
 }
 
 /// What one request returned.
@@ -681,6 +714,18 @@ mod tests {
         let turns: Vec<_> = (0..4).map(|_| turn(&mut meters)).collect();
         assert_eq!(turns, [1, 3, 2, 3], "there is no 9");
         assert_eq!(meters.take_turn(&[], now, usual), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reading_that_was_not_finished_is_read_soon() {
+        let (now, usual) = (Instant::now(), Duration::from_hours(1));
+        let mut meters = Meters::new(EnergyTotals::default(), now);
+        assert_eq!(meters.take_turn(&[1, 2], now, usual), Some(1));
+        assert_eq!(meters.take_turn(&[1, 2], now, usual), Some(2));
+        assert!(meters.due > now + usual / 2);
+        meters.read_again(2, usual);
+        assert_eq!(meters.due, now + SETTLE);
+        assert_eq!(meters.take_turn(&[1, 2], meters.due, usual), Some(2));
     }
 
     #[test]
