@@ -87,8 +87,10 @@ export function left(time) {
 
 export const ago = (time) => (now() - new Date(time) < 5000 ? t.time.now : t.time.ago(lasted(time)));
 
-export const number = (value, places = 0) =>
-  value.toLocaleString(locale, { minimumFractionDigits: places, maximumFractionDigits: places }).replace("-", "−");
+const numbers = [0, 1, 2].map(
+  (places) => new Intl.NumberFormat(locale, { minimumFractionDigits: places, maximumFractionDigits: places }),
+);
+export const number = (value, places = 0) => numbers[places].format(value).replace("-", "−");
 
 /** "0 W", "4.2 W", "612 W", "1.84 kW"; a dash for what is not known. */
 export function power(watts) {

@@ -77,7 +77,13 @@ function share(cards, count) {
 }
 
 function looseCard(scope, fits, inColumn) {
-  const rows = h("ul.rows", { class: inColumn ? null : "two-columns" });
+  // A change lays out its own list only.
+  const lists = h("div.lists");
+  const make = (_, inner) => {
+    const list = h("ul.rows", { class: inColumn ? null : "two-columns" });
+    list.fill = (all) => keyed(inner, list, all, (one) => one.path, (one, inner) => outletRow(one.path, inner));
+    return list;
+  };
   let shown = PAGE;
   const more = h("button.link.more", {
     onclick: () => {
@@ -89,15 +95,11 @@ function looseCard(scope, fits, inColumn) {
     const all = outlets().filter((one) => !one.group && fits(one));
     more.hidden = all.length <= shown;
     text(more, t.home.showMore(Math.min(PAGE, all.length - shown), all.length));
-    keyed(
-      scope,
-      rows,
-      all.slice(0, shown),
-      (one) => one.path,
-      (one, inner) => outletRow(one.path, inner),
-    );
+    const starts = Array.from({ length: Math.ceil(Math.min(all.length, shown) / PAGE) }, (_, at) => at * PAGE);
+    keyed(scope, lists, starts, String, make);
+    starts.forEach((from, at) => lists.children[at].fill(all.slice(from, from + PAGE)));
   });
-  return h("section.card", { "aria-label": t.home.loose }, h("h2", t.home.loose), rows, more);
+  return h("section.card", { "aria-label": t.home.loose }, h("h2", t.home.loose), lists, more);
 }
 
 /** The three numbers that people look for first. */

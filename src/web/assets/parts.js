@@ -74,7 +74,13 @@ export function outletRow(path, scope) {
     problem.show();
   };
   watch(scope, `outlet/${path}`, show);
-  everySecond(scope, () => counts && show());
+  // Of a long list only what is near counts the seconds.
+  let far = false;
+  row.addEventListener("contentvisibilityautostatechange", ({ skipped }) => {
+    far = skipped;
+    if (!far) show();
+  });
+  everySecond(scope, () => counts && !far && show());
   return row;
 }
 
