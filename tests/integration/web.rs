@@ -32,6 +32,15 @@ async fn start(more: &str) -> (Running, Page, tapo_simulator::RunningDevice) {
     (bridge, page, plug)
 }
 
+/// Logs in; the cookie is what later requests send.
+async fn cookie_of_login(page: &Page) -> String {
+    let response = page
+        .post("/api/login", &json!({ "password": "correct horse" }))
+        .await;
+    let cookie = response.header("set-cookie").unwrap();
+    cookie.split(';').next().unwrap().to_owned()
+}
+
 fn state(wanted: &'static str) -> impl Fn(&Value) -> bool {
     move |payload| payload["state"] == wanted
 }
@@ -351,16 +360,7 @@ async fn without_a_login_nothing_is_shown_and_nothing_switches() {
 #[tokio::test]
 async fn a_login_outlives_a_restart_of_the_bridge() {
     let (mut bridge, page, plug) = start("password = \"correct horse\"").await;
-    let response = page
-        .post("/api/login", &json!({ "password": "correct horse" }))
-        .await;
-    let cookie = response
-        .header("set-cookie")
-        .unwrap()
-        .split(';')
-        .next()
-        .unwrap()
-        .to_owned();
+    let cookie = cookie_of_login(&page).await;
     bridge.stop().await;
     let (again, section) = Page::new("password = \"correct horse\"");
     let setup = Setup::new().device("heater", plug.address()).section(&section);
@@ -475,16 +475,7 @@ async fn median_latency(page: &Page) -> Duration {
 #[tokio::test]
 async fn silent_connections_shut_nobody_out() {
     let (_bridge, page, plug) = start("password = \"correct horse\"").await;
-    let login = page
-        .post("/api/login", &json!({ "password": "correct horse" }))
-        .await;
-    let cookie = login
-        .header("set-cookie")
-        .unwrap()
-        .split(';')
-        .next()
-        .unwrap()
-        .to_owned();
+    let cookie = cookie_of_login(&page).await;
     let known = page.with("Cookie", &cookie);
     let mut changes = known.stream().await;
     changes.until(|changes| changes.is_complete).await;
