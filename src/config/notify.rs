@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     credentials::{Files, secret},
+    mail::{MailKeys, MailServer},
     parse,
     reader::{Read, Table},
 };
@@ -45,6 +46,8 @@ pub enum Delivery {
         /// The host of the address.
         host: String,
     },
+    /// An e-mail.
+    Mail(MailServer),
 }
 
 /// What a web server understands.
@@ -79,10 +82,11 @@ impl HttpFormat {
 }
 
 impl NotifyTarget {
-    /// `ntfy`, and so on.
+    /// `ntfy`, or `mail`.
     pub fn format(&self) -> &'static str {
         match &self.delivery {
             Delivery::Http { format, .. } => format.name(),
+            Delivery::Mail(_) => "mail",
         }
     }
 
@@ -90,6 +94,7 @@ impl NotifyTarget {
     pub fn host(&self) -> &str {
         match &self.delivery {
             Delivery::Http { host, .. } => host,
+            Delivery::Mail(server) => &server.host,
         }
     }
 
@@ -158,11 +163,22 @@ fn delivery(table: &mut Table<'_>, files: Files<'_>) -> Read<Delivery> {
     let url = secret(table, ["url", "url_file"], files);
     let format = table.optional("format", parse::word(&HttpFormat::NAMES));
     let token = secret(table, ["token", "token_file"], files);
-    let (url, format, token) = (url?, format?.unwrap_or(HttpFormat::Json), token?);
-    match url {
-        Some(url) => http(table, url, format, token),
-        None => Err(table.secret_problem("url", "the address of a web server, or url_file")),
+    let mail = MailKeys::read(table, files);
+    let (url, format, token, mail) = (url?, format?, token?, mail?);
+    let Some(url) = url else {
+        return Err(table.secret_problem("url", "the address of a web server or a mail server, or url_file"));
+    };
+    if !MailServer::is_meant(&url) {
+        mail.refuse(table)?;
+        return http(table, url, format.unwrap_or(HttpFormat::Json), token);
     }
+    if format.is_some() {
+        return Err(table.problem("format", "no format beside a mail server: it gets e-mails"));
+    }
+    if token.is_some() {
+        return Err(table.secret_problem("token", "password in place of token, for a mail server"));
+    }
+    MailServer::new(table, &url, mail).map(Delivery::Mail)
 }
 
 fn http(table: &mut Table<'_>, url: Secret, format: HttpFormat, token: Option<Secret>) -> Read<Delivery> {
@@ -170,7 +186,10 @@ fn http(table: &mut Table<'_>, url: Secret, format: HttpFormat, token: Option<Se
     let parsed = parsed.filter(|url| matches!(url.scheme(), "http" | "https"));
     let host = parsed.as_ref().and_then(|url| url.host_str()).map(str::to_owned);
     let (Some(parsed), Some(host)) = (parsed, host) else {
-        return Err(table.secret_problem("url", "an address that begins with https:// or http://"));
+        return Err(table.secret_problem(
+            "url",
+            "an address that begins with https://, http://, smtps:// or smtp://",
+        ));
     };
     let topic = parsed
         .path_segments()
@@ -230,7 +249,11 @@ mod tests {
     #[test]
     fn mistakes_are_named_with_their_lines_and_without_secrets() {
         let cases = [
-            ("format = 'ntfy'", 1, "expected the address of a web server"),
+            (
+                "format = 'ntfy'",
+                1,
+                "expected the address of a web server or a mail server",
+            ),
             ("url = 'hunter2'", 2, "an address that begins with https://"),
             (
                 "url = 'ftp://hunter2/'",

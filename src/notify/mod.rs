@@ -5,11 +5,11 @@
 mod cause;
 mod conditions;
 mod ledger;
+mod mailer;
 mod notice;
 mod recipient;
 mod request;
 mod sender;
-
 mod task;
 
 pub use ledger::KeptNotifications;

@@ -3,6 +3,7 @@
 use tracing::debug;
 
 use super::{
+    mailer::Mailer,
     notice::{Notice, NotifyMessage},
     request::NotifyRequest,
 };
@@ -27,6 +28,7 @@ enum Way {
         url: Secret,
         token: Option<Secret>,
     },
+    Mail(Box<Mailer>),
 }
 
 impl Sender {
@@ -44,6 +46,7 @@ impl Sender {
                 url: url.clone(),
                 token: token.clone(),
             },
+            Delivery::Mail(server) => Way::Mail(Box::new(Mailer::new(server)?)),
         };
         Ok(Self {
             bridge: bridge.to_owned(),
@@ -70,6 +73,7 @@ impl Sender {
                 let status = sent.map_err(|error| error.to_string())?;
                 format!("HTTP {status}")
             }
+            Way::Mail(mailer) => mailer.send(&message, &notices).await?,
         };
         debug!(title = message.title, answer, "notification sent");
         Ok(answer)

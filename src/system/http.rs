@@ -3,9 +3,11 @@
 pub(crate) mod poster;
 pub(crate) mod reader;
 
-use std::{error::Error, time::Duration};
+use std::time::Duration;
 
 use reqwest::{Client, redirect::Policy};
+
+use super::root_cause;
 
 /// How long a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -33,10 +35,5 @@ fn client(timeout: Duration, redirects: Policy) -> Result<Client, reqwest::Error
 
 /// What happened, such as `Connection refused`. The text has no address, which may hold a secret.
 fn cause(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut cause: &dyn Error = &error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
+    root_cause(&error.without_url())
 }

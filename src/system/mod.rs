@@ -13,6 +13,7 @@ pub(crate) mod overflow;
 pub mod program;
 mod recent_lines;
 pub(crate) mod resolver;
+mod root_cause;
 mod secret;
 pub(crate) mod service_manager;
 pub mod tasks;
@@ -20,4 +21,5 @@ pub mod telemetry;
 
 pub use app_supervisor::AppSupervisor;
 pub use mqtt_service::MqttService;
+pub(crate) use root_cause::{causes, root_cause};
 pub use secret::Secret;

@@ -40,6 +40,7 @@ mod inventory;
 mod limits;
 mod link;
 mod log;
+mod mail;
 mod metrics;
 mod mosquitto;
 mod notify;

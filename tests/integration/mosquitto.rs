@@ -339,7 +339,7 @@ fn plugin(name: &str) -> PathBuf {
 }
 
 /// An authority, and two certificates that it signed: `broker` for the address, `client`.
-fn certificates(directory: &Path, address: Ipv4Addr) {
+pub fn certificates(directory: &Path, address: Ipv4Addr) {
     let key = [
         "-newkey",
         "ec",

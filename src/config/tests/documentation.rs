@@ -51,6 +51,7 @@ pub(super) fn documented(content: &str) -> Home {
         "web-password",
         "metrics-password",
         "notify-token",
+        "mail-password",
     ]
     .into_iter()
     .fold(Home::toml(content), |home, file| home.with_file(file, "content"))

@@ -29,7 +29,7 @@ use crate::{
         off_rules::WeeklyOff,
         report::{Kind, Serving},
     },
-    system::resolver::resolved,
+    system::{causes, resolver::resolved, root_cause},
 };
 use planner::Power;
 use tplink::Transport;
@@ -654,16 +654,6 @@ fn classify_connect(error: &(dyn std::error::Error + 'static)) -> Fault {
     } else {
         Fault::Unreachable(root_cause(error))
     }
-}
-
-fn causes<'a>(
-    error: &'a (dyn std::error::Error + 'static),
-) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
-    std::iter::successors(Some(error), |error| error.source())
-}
-
-fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
-    causes(error).last().map_or_else(String::new, ToString::to_string)
 }
 
 #[cfg(test)]
