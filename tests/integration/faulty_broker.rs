@@ -19,22 +19,39 @@ pub struct FaultyBroker {
 }
 
 /// How often the broker fails.
+#[derive(Default)]
 struct Defects {
     /// Publishes that are not acknowledged.
     forget: u32,
     /// Subscriptions that are denied.
     deny: u32,
+    /// The connection is closed at a subscription.
+    hang_up: bool,
 }
 
 impl FaultyBroker {
     /// Listens on a free port.
     pub fn start() -> Self {
-        Self::with(Defects { forget: 1, deny: 0 })
+        Self::with(Defects {
+            forget: 1,
+            ..Defects::default()
+        })
     }
 
     /// One that acknowledges everything and denies the first SUBSCRIBE, as a cluster without a leader does.
     pub fn that_denies_once() -> Self {
-        Self::with(Defects { forget: 0, deny: 1 })
+        Self::with(Defects {
+            deny: 1,
+            ..Defects::default()
+        })
+    }
+
+    /// One that accepts each connection and closes it.
+    pub fn that_hangs_up() -> Self {
+        Self::with(Defects {
+            hang_up: true,
+            ..Defects::default()
+        })
     }
 
     fn with(mut defects: Defects) -> Self {
@@ -61,6 +78,7 @@ impl FaultyBroker {
             while let Ok(packet) = Packet::read(&mut input, usize::MAX) {
                 let answer = match packet {
                     Packet::Connect(_) => Packet::ConnAck(ConnAck::new(ConnectReturnCode::Success, false)),
+                    Packet::Subscribe(_) if defects.hang_up => return Ok(()),
                     Packet::Subscribe(subscribe) => {
                         let code = if defects.deny > 0 {
                             defects.deny -= 1;

@@ -20,7 +20,7 @@ use tapo2mqtt::{
 use tokio::{
     net::TcpListener,
     select,
-    time::{Instant, timeout},
+    time::{Instant, interval, timeout},
 };
 
 use crate::{
@@ -484,6 +484,89 @@ async fn a_silent_broker_is_noticed_by_pings() {
     assert_eq!(fault(&mut link).await, LinkFault::Silent);
 }
 
+/// Publishes more often than the link would ping, until there is a fault. Returns it, and how often that was.
+async fn fault_while_publishing(link: &mut Link) -> (LinkFault, usize) {
+    let mut pace = interval(Duration::from_millis(300));
+    for number in 0.. {
+        link.publish(topic("base/event"), number.to_string(), MINUTE);
+        select! {
+            biased;
+            fault = fault(link) => return (fault, number),
+            _ = pace.tick() => {}
+        }
+    }
+    unreachable!()
+}
+
+#[tokio::test]
+async fn a_silent_broker_is_noticed_while_much_is_published() {
+    let broker = Mosquitto::start().await;
+    let cut = Cut::in_front_of(broker.address());
+    let mut link = open(LinkOptions {
+        keep_alive: Duration::from_secs(1),
+        ..options(cut.address())
+    });
+    settled(&mut link).await;
+    cut.black_hole();
+    let (fault, published) = fault_while_publishing(&mut link).await;
+    assert_eq!(fault, LinkFault::Silent);
+    assert!(
+        published < MAX_INFLIGHT / 2,
+        "not before the window is full: {published}"
+    );
+}
+
+#[tokio::test]
+async fn a_missing_acknowledgement_among_others_is_noticed() {
+    let broker = FaultyBroker::start();
+    let mut link = open(LinkOptions {
+        keep_alive: Duration::from_secs(1),
+        ..options(broker.address)
+    });
+    connected(&mut link).await;
+    let (fault, published) = fault_while_publishing(&mut link).await;
+    assert_eq!(fault, LinkFault::Unacknowledged);
+    assert!(
+        published < MAX_INFLIGHT / 2,
+        "the packet id is not used again: {published}"
+    );
+    settled(&mut link).await;
+    assert_eq!(link.stats().dropped, 0);
+}
+
+/// How long commands take to the link at the median, while each is answered. They come before the kernel would acknowledge
+/// the broker's acknowledgement of the answer.
+async fn median_delay(broker: &Mosquitto) -> Duration {
+    let mut link = open(options(broker.address()));
+    settled(&mut link).await;
+    let probe = broker.probe().await;
+    let mut pace = interval(Duration::from_millis(20));
+    let mut delays = Vec::new();
+    for number in 0..49 {
+        while_driving(&mut link, pace.tick()).await;
+        let sent = Instant::now();
+        probe.send("base/a/set", number.to_string()).await;
+        message(&mut link).await;
+        delays.push(sent.elapsed());
+        link.publish(topic("base/a/response"), number.to_string(), MINUTE);
+    }
+    delays.sort_unstable();
+    delays[delays.len() / 2]
+}
+
+#[tokio::test]
+async fn a_broker_with_nagle_delays_no_command() {
+    let (as_shipped, at_once) = (
+        Mosquitto::builder().nagle().start().await,
+        Mosquitto::start().await,
+    );
+    let (delay, without) = (median_delay(&as_shipped).await, median_delay(&at_once).await);
+    assert!(
+        delay < 3 * without + Duration::from_millis(8),
+        "{delay:?}, with set_tcp_nodelay {without:?}"
+    );
+}
+
 #[tokio::test]
 async fn a_missing_acknowledgement_reconnects_and_loses_nothing() {
     // More than there are packet ids: the client runs into the one that stays in use.
@@ -537,7 +620,7 @@ async fn a_reconnect_logs_one_line_for_each_change() {
     let lines = log.lines();
     let expected = [
         ("WARN", "cannot connect"),
-        ("INFO", "reconnected"),
+        ("INFO", "connected to the MQTT broker"),
         ("WARN", "lost the connection"),
     ];
     assert_eq!(lines.len(), expected.len(), "{lines:#?}");
@@ -787,7 +870,7 @@ async fn a_taken_client_id_is_suspected() {
     connected(&mut link).await;
     // As most clients do, it comes back at once.
     let Broker { host, port } = mine.brokers[0].clone();
-    let (_client, mut other) = AsyncClient::new(MqttOptions::new(mine.client_id, host, port), 1);
+    let (_client, mut other) = AsyncClient::builder(MqttOptions::new(mine.client_id, (host, port))).build();
     let rival = async {
         loop {
             let _ = other.poll().await;

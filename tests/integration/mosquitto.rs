@@ -55,6 +55,7 @@ pub struct Builder {
     denied_subscriptions: Vec<String>,
     tls: Option<ClientCertificates>,
     self_signed: bool,
+    nagle: bool,
     options: Vec<String>,
     configuration: Option<String>,
 }
@@ -102,6 +103,12 @@ impl Builder {
     pub fn self_signed(mut self) -> Self {
         self.self_signed = true;
         self.tls(ClientCertificates::Ignored)
+    }
+
+    /// It holds small packets back, as one without `set_tcp_nodelay` does.
+    pub fn nagle(mut self) -> Self {
+        self.nagle = true;
+        self
     }
 
     /// A further line of its configuration.
@@ -155,7 +162,7 @@ impl Builder {
             format!("listener {PORT} {address}"),
             format!("allow_anonymous {}", self.login.is_none()),
             "persistence false".to_owned(),
-            "set_tcp_nodelay true".to_owned(),
+            format!("set_tcp_nodelay {}", !self.nagle),
             // For slow subscribers. Not 0: that makes Mosquitto 2.0 hang up on a denied publish.
             "max_queued_messages 1000000".to_owned(),
             "log_type all".to_owned(),

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use rumqttc::{AsyncClient, Event, EventLoop, Incoming, MqttOptions, QoS};
+use rumqttc::{AsyncClient, Event, EventLoop, Incoming, MqttOptions, PublishOptions, QoS};
 use tapo2mqtt::system::tasks::Tasks;
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
 
@@ -69,14 +69,14 @@ impl Probe {
     /// Connects to a broker; see [`crate::mosquitto::Mosquitto::probe`].
     pub async fn connect(address: SocketAddr, login: Option<&(String, String)>) -> Self {
         let name = format!("probe-{:016x}", rand::random::<u64>());
-        let mut options = MqttOptions::new(&name, address.ip().to_string(), address.port());
+        let mut options = MqttOptions::new(&name, (address.ip().to_string(), address.port()));
         options
             .set_max_packet_size(PACKET_MAX, PACKET_MAX)
             .set_inflight(1000);
         if let Some((username, password)) = login {
-            options.set_credentials(username, password);
+            options.set_credentials(username, password.clone());
         }
-        let (client, mut events) = AsyncClient::new(options, 1000);
+        let (client, mut events) = AsyncClient::builder(options).capacity(1000).build();
         let mut network = events.network_options();
         network.set_tcp_nodelay(true);
         events.set_network_options(network);
@@ -124,13 +124,19 @@ impl Probe {
 
     /// Publishes at QoS 0, which has no answer to wait for.
     pub async fn send(&self, topic: &str, payload: impl Into<Vec<u8>>) {
-        let publish = self.client.publish(topic, QoS::AtMostOnce, false, payload);
+        let publish = self
+            .client
+            .publish(topic, payload.into(), PublishOptions::at_most_once());
         publish.await.unwrap();
     }
 
     async fn publish_with(&self, topic: &str, payload: impl Into<Vec<u8>>, retain: bool) {
         let number = self.published.fetch_add(1, Ordering::Relaxed) + 1;
-        let publish = self.client.publish(topic, QoS::AtLeastOnce, retain, payload);
+        let publish = self.client.publish(
+            topic,
+            payload.into(),
+            PublishOptions::at_least_once().retain(retain),
+        );
         publish.await.unwrap();
         let acknowledged = |state: &State| (state.acknowledged >= number).then_some(());
         self.wait(
@@ -264,7 +270,7 @@ async fn poll(mut events: EventLoop, client: AsyncClient, state: Arc<watch::Send
             Ok(Event::Incoming(Incoming::PubAck(_))) => state.send_modify(|state| state.acknowledged += 1),
             Ok(Event::Incoming(Incoming::Publish(message))) => state.send_modify(|state| {
                 state.history.push(Seen {
-                    topic: message.topic,
+                    topic: String::from_utf8_lossy(&message.topic).into_owned(),
                     payload: message.payload,
                     retain: message.retain,
                 });

@@ -224,7 +224,8 @@ async fn a_taken_client_id_is_hinted_at() {
     let process = home.start();
     process.wrote("connected to the MQTT broker").await;
     let host = broker.address().ip().to_string();
-    let (_client, mut other) = AsyncClient::new(MqttOptions::new("tapo2mqtt-tapo2mqtt", host, 1883), 1);
+    let (_client, mut other) =
+        AsyncClient::builder(MqttOptions::new("tapo2mqtt-tapo2mqtt", (host, 1883))).build();
     // As most clients do, it comes back at once.
     let rival = Tasks::default().spawn("rival", async move {
         loop {

@@ -64,7 +64,7 @@ mod tests {
     fn list(count: u16) -> BrokerList {
         let broker = |port| {
             let host = "localhost".to_owned();
-            (Broker { host, port }, MqttOptions::new("id", "localhost", port))
+            (Broker { host, port }, MqttOptions::new("id", "localhost"))
         };
         BrokerList::new((1..=count).map(broker).collect())
     }

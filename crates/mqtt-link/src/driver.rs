@@ -6,11 +6,11 @@
 
 use std::time::Duration;
 
-use rumqttc::{AsyncClient, Event, Incoming, MqttOptions, Outgoing};
+use rumqttc::{AsyncClient, ConnectionError, Event, Incoming, MqttOptions, Outgoing};
 use tokio::{
     select,
     sync::mpsc,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -61,12 +61,7 @@ enum ConnectionEnd {
 #[derive(Clone, Copy)]
 enum DriverState {
     Connecting,
-    Connected {
-        accepted: Instant,
-    },
-    /// DISCONNECT is sent. Polling until the broker closes the connection flushes everything; one poll more would
-    /// connect again.
-    Disconnecting,
+    Connected { accepted: Instant },
 }
 
 impl Driver {
@@ -119,26 +114,36 @@ impl Driver {
     async fn run_connection(&mut self, broker: &Broker, options: MqttOptions) -> ConnectionEnd {
         let keep_alive = options.keep_alive();
         let abort = self.stop.child_token();
-        // One more than the window, for DISCONNECT.
-        let (client, mut client_events) = AsyncClient::new(options, MAX_INFLIGHT + 1);
+        let (client, mut client_events) = AsyncClient::builder(options).capacity(MAX_INFLIGHT).build();
         client_events.set_network_options(options::network(self.connect_timeout));
         let mut session = Some(Session::new(client, broker.to_string(), abort.clone()));
         let mut state = DriverState::Connecting;
+        let mut answer_by = Instant::now() + 2 * Duration::from_secs(CONNECT_TIMEOUT);
         let fault = loop {
             // Cancelling a poll that connects restarts the connect. So only drop a poll together with its connection.
             let polled = select! {
-                polled = timeout(state.poll_timeout(keep_alive), client_events.poll()) => polled,
+                polled = timeout_at(answer_by, client_events.poll()) => polled,
                 () = abort.cancelled() => break LinkFault::Unacknowledged,
             };
-            match polled {
-                Ok(Ok(event)) => {
-                    state = self.next_state(broker, state, &event);
-                    if let Some(event) = DriverEvent::from_client(event, &mut session) {
-                        self.emit(event).await;
-                    }
-                }
+            let event = match polled {
+                Ok(Ok(event)) => event,
+                // It sent DISCONNECT.
+                Ok(Err(ConnectionError::RequestsDone)) => return ConnectionEnd::Final,
                 Ok(Err(error)) => break LinkFault::from_client(&error, state.stage()),
                 Err(_) => break LinkFault::Silent,
+            };
+            let is_answer = matches!(event, Event::Incoming(_));
+            let is_ping = event == Event::Outgoing(Outgoing::PingReq);
+            state = self.next_state(broker, state, &event);
+            if let Some(event) = DriverEvent::from_client(event, &mut session) {
+                self.emit(event).await;
+            }
+            // The client pings only while it sends nothing else, and everything that it sends is answered. So a broker that
+            // sends nothing for longer than that is gone.
+            if is_answer {
+                answer_by = Instant::now() + 2 * keep_alive;
+            } else if is_ping {
+                answer_by = answer_by.max(Instant::now() + keep_alive);
             }
         };
         // The client read these before the failure.
@@ -149,7 +154,6 @@ impl Driver {
         }
         match state {
             _ if self.stop.is_cancelled() => ConnectionEnd::Final,
-            DriverState::Disconnecting => ConnectionEnd::Final,
             DriverState::Connecting => ConnectionEnd::Fault {
                 fault,
                 accepted: None,
@@ -169,11 +173,10 @@ impl Driver {
                 log_connected(broker, connected);
                 DriverState::Connected { accepted: now }
             }
-            (_, Event::Outgoing(Outgoing::Disconnect)) => DriverState::Disconnecting,
             (DriverState::Connected { accepted }, _)
                 if ConnectionState::at(now, Some(accepted)) == ConnectionState::Stable =>
             {
-                if let Some(recovery) = self.reconnect.on_stable(now) {
+                if let Some(recovery) = self.reconnect.on_stable() {
                     log_connected(broker, Connected::Again(recovery));
                 }
                 state
@@ -194,7 +197,11 @@ impl Driver {
 
 fn log_connected(broker: &Broker, connected: Connected) {
     match connected {
-        Connected::First => info!(%broker, "connected to the MQTT broker"),
+        Connected::First(None) => info!(%broker, "connected to the MQTT broker"),
+        Connected::First(Some(Recovery { attempts, duration })) => {
+            let after = seconds(duration);
+            info!(%broker, attempts, after, "connected to the MQTT broker");
+        }
         Connected::Again(Recovery { attempts, duration }) => {
             let after = seconds(duration);
             info!(%broker, attempts, after, "reconnected to the MQTT broker");
@@ -244,18 +251,10 @@ fn seconds(length: Duration) -> String {
 }
 
 impl DriverState {
-    /// An open connection pings, so a longer poll means that a write blocks.
-    fn poll_timeout(self, keep_alive: Duration) -> Duration {
-        match self {
-            Self::Connecting => 2 * Duration::from_secs(CONNECT_TIMEOUT),
-            Self::Connected { .. } | Self::Disconnecting => 2 * keep_alive,
-        }
-    }
-
     fn stage(self) -> Stage {
         match self {
             Self::Connecting => Stage::Connecting,
-            Self::Connected { .. } | Self::Disconnecting => Stage::Connected,
+            Self::Connected { .. } => Stage::Connected,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use rumqttc::{Event, Incoming, Outgoing, Publish, SubscribeReasonCode};
 
-use crate::{LinkFault, session::Session};
+use crate::{LinkFault, request::RequestKind, session::Session};
 
 /// An event of the driver, in the order in which it happens.
 #[derive(Debug)]
@@ -11,10 +11,8 @@ pub(crate) enum DriverEvent {
     Connected(Session),
     /// The connection ended, or reconnects fail for a new reason.
     Disconnected(LinkFault),
-    /// The client sent its oldest unsent request under this packet id.
-    Sent(u16),
-    /// The client holds its oldest unsent request back, because the packet id is still in use.
-    Collided,
+    /// The client sent its oldest unsent request of this kind under this packet id.
+    Sent(RequestKind, u16),
     /// The broker acknowledged a PUBLISH or an UNSUBSCRIBE.
     Acknowledged(u16),
     /// The broker answered a SUBSCRIBE.
@@ -26,6 +24,14 @@ pub(crate) enum DriverEvent {
 }
 
 impl DriverEvent {
+    /// Whether the broker sent something.
+    pub(crate) fn is_from_broker(&self) -> bool {
+        match self {
+            Self::Acknowledged(_) | Self::SubAck(..) | Self::PingResp | Self::Message(_) => true,
+            Self::Connected(_) | Self::Disconnected(_) | Self::Sent(..) => false,
+        }
+    }
+
     /// Translates an event of the client. CONNACK takes the session.
     pub(crate) fn from_client(event: Event, session: &mut Option<Session>) -> Option<Self> {
         match event {
@@ -35,10 +41,10 @@ impl DriverEvent {
             Event::Incoming(Incoming::UnsubAck(ack)) => Some(Self::Acknowledged(ack.pkid)),
             Event::Incoming(Incoming::SubAck(ack)) => Some(Self::SubAck(ack.pkid, ack.return_codes)),
             Event::Incoming(Incoming::PingResp) => Some(Self::PingResp),
-            Event::Outgoing(Outgoing::Publish(id) | Outgoing::Subscribe(id) | Outgoing::Unsubscribe(id)) => {
-                Some(Self::Sent(id))
+            Event::Outgoing(Outgoing::Publish(id)) => Some(Self::Sent(RequestKind::Publish, id)),
+            Event::Outgoing(Outgoing::Subscribe(id) | Outgoing::Unsubscribe(id)) => {
+                Some(Self::Sent(RequestKind::Subscription, id))
             }
-            Event::Outgoing(Outgoing::AwaitAck(_)) => Some(Self::Collided),
             Event::Incoming(_) | Event::Outgoing(_) => None,
         }
     }

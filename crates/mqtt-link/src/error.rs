@@ -1,6 +1,6 @@
 //! Options that cannot work.
 
-use std::{net::Ipv6Addr, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use crate::topic::MAX_STRING_LENGTH;
 
@@ -22,11 +22,6 @@ pub enum LinkError {
     /// MQTT encodes the keep-alive as whole seconds in 16 bits.
     #[error("a keep-alive of {0:?} is outside 1 to 65,535 seconds")]
     KeepAlive(Duration),
-    /// The MQTT client accepts an IPv6 address for TCP only.
-    #[error(
-        "TLS to the bare IPv6 address {0} is not possible; use a host name that the broker's certificate lists"
-    )]
-    Ipv6OverTls(Ipv6Addr),
     /// A PEM file is not readable.
     #[error("cannot read {what} from {}: {reason}", path.display())]
     Pem {

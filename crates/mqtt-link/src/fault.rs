@@ -162,7 +162,7 @@ impl LinkFault {
             ConnectionError::MqttState(error) => Self::from_state(error, stage),
             // The message must not contain the packet: a server that echoes sends the password back.
             ConnectionError::NotConnAck(_) => Self::NotMqtt,
-            ConnectionError::RequestsDone => Self::Network(error.to_string()),
+            other => Self::Protocol(other.to_string()),
         }
     }
 
@@ -363,8 +363,8 @@ mod tests {
     #[test]
     fn an_echoed_packet_does_not_reveal_the_password() {
         let mut connect = rumqttc::Connect::new("id");
-        connect.set_login("user", "hunter2");
-        let echoed = ConnectionError::NotConnAck(rumqttc::Packet::Connect(connect));
+        connect.set_credentials("user", "hunter2");
+        let echoed = ConnectionError::NotConnAck(Box::new(rumqttc::Packet::Connect(connect)));
         assert!(
             format!("{echoed}").contains("hunter2"),
             "the error of the client does"

@@ -1,13 +1,19 @@
 //! Packets passed to the client and not acknowledged yet.
 //!
-//! The client assigns the packet id when it sends a packet, and reports ids in the order in which it received the
-//! packets. So a packet waits here in a queue until its id is known, and under its id until it is acknowledged.
+//! The client assigns the packet id when it sends a packet, and reports the ids of each [`RequestKind`] in the order in
+//! which it received the packets. So a packet waits here in a queue until its id is known, and under its id until it is
+//! acknowledged.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque, btree_map::Entry};
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
-use crate::{Filter, Topic, queue::OneShot, request::Request};
+use crate::{
+    Filter, Topic,
+    queue::OneShot,
+    request::{Request, RequestKind},
+};
 
 /// A packet in flight.
 #[derive(Debug)]
@@ -22,18 +28,11 @@ pub(crate) enum InflightPublish {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ProtocolError;
 
-/// Whether acknowledgements arrive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum AckProgress {
-    Moving,
-    /// The broker answered two pings in a row, but did not acknowledge the oldest packet sent before the first one.
-    Stalled,
-}
-
-/// A packet with its number in the order in which the client received it.
+/// A packet with its number in the order in which the client received it, and when that was.
 #[derive(Debug)]
 struct Delivery {
     sequence: u64,
+    since: Instant,
     packet: InflightPublish,
 }
 
@@ -45,13 +44,7 @@ pub(crate) struct Inflight {
     bytes: usize,
     /// The client has not sent these yet, so they have no packet id.
     unsent: VecDeque<Delivery>,
-    /// The client holds this one back until the earlier packet with the same id is acknowledged.
-    collided: Option<Delivery>,
     unacked: BTreeMap<u16, Delivery>,
-    /// A later packet got the same id. Their acknowledgements cannot be distinguished.
-    replaced: Vec<Delivery>,
-    /// The oldest sent packet when the broker last answered a ping.
-    oldest_at_ping: Option<u64>,
 }
 
 impl InflightPublish {
@@ -59,6 +52,13 @@ impl InflightPublish {
         match self {
             Self::Retained { payload, .. } | Self::OneShot(OneShot { payload, .. }) => payload.len(),
             Self::Subscribe(_) | Self::Unsubscribe(_) => 0,
+        }
+    }
+
+    fn kind(&self) -> RequestKind {
+        match self {
+            Self::Retained { .. } | Self::OneShot(_) => RequestKind::Publish,
+            Self::Subscribe(_) | Self::Unsubscribe(_) => RequestKind::Subscription,
         }
     }
 
@@ -82,28 +82,29 @@ fn publish(topic: &Topic, payload: &Bytes, retain: bool) -> Request {
 
 impl Inflight {
     /// Records a packet and returns the request to pass to the client.
-    pub(crate) fn push(&mut self, packet: InflightPublish) -> Request {
+    pub(crate) fn push(&mut self, packet: InflightPublish, now: Instant) -> Request {
         let request = packet.request();
         self.bytes += packet.payload_bytes();
         let sequence = self.next_sequence;
         self.next_sequence += 1;
-        self.unsent.push_back(Delivery { sequence, packet });
+        self.unsent.push_back(Delivery {
+            sequence,
+            since: now,
+            packet,
+        });
         request
     }
 
-    /// The client sent its oldest unsent packet under this id.
-    pub(crate) fn on_sent(&mut self, id: u16) -> Result<(), ProtocolError> {
-        let delivery = self.collided.take().or_else(|| self.unsent.pop_front());
-        if let Some(replaced) = self.unacked.insert(id, delivery.ok_or(ProtocolError)?) {
-            self.replaced.push(replaced);
+    /// The client sent its oldest unsent packet of this kind under this id.
+    pub(crate) fn on_sent(&mut self, kind: RequestKind, id: u16) -> Result<(), ProtocolError> {
+        let mut unsent = self.unsent.iter();
+        let position = unsent.position(|delivery| delivery.packet.kind() == kind);
+        let (Entry::Vacant(unacked), Some(position)) = (self.unacked.entry(id), position) else {
             return Err(ProtocolError);
+        };
+        if let Some(delivery) = self.unsent.remove(position) {
+            unacked.insert(delivery);
         }
-        Ok(())
-    }
-
-    /// The client holds its oldest unsent packet back, because the packet id is in use.
-    pub(crate) fn on_collided(&mut self) -> Result<(), ProtocolError> {
-        self.collided = Some(self.unsent.pop_front().ok_or(ProtocolError)?);
         Ok(())
     }
 
@@ -114,17 +115,9 @@ impl Inflight {
         Some(packet)
     }
 
-    /// The broker answered a ping.
-    pub(crate) fn on_ping_response(&mut self) -> AckProgress {
-        let sent = self.unacked.values().chain(&self.collided);
-        let oldest = sent.map(|delivery| delivery.sequence).min();
-        let stalled = oldest.is_some() && oldest == self.oldest_at_ping;
-        self.oldest_at_ping = oldest;
-        if stalled {
-            AckProgress::Stalled
-        } else {
-            AckProgress::Moving
-        }
+    /// Whether the client received a packet before `then` that is not acknowledged.
+    pub(crate) fn is_waiting_since(&self, then: Instant) -> bool {
+        self.all().any(|delivery| delivery.since < then)
     }
 
     /// Removes all packets of a lost connection, in the order in which the client received them.
@@ -133,8 +126,6 @@ impl Inflight {
         let lost = std::mem::take(self);
         self.next_sequence = next_sequence;
         let mut deliveries: Vec<Delivery> = lost.unacked.into_values().collect();
-        deliveries.extend(lost.replaced);
-        deliveries.extend(lost.collided);
         deliveries.extend(lost.unsent);
         deliveries.sort_unstable_by_key(|delivery| delivery.sequence);
         deliveries.into_iter().map(|delivery| delivery.packet).collect()
@@ -142,8 +133,12 @@ impl Inflight {
 
     /// Whether a SUBSCRIBE waits for its SUBACK.
     pub(crate) fn is_subscribing(&self) -> bool {
-        let mut all = self.unsent.iter().chain(self.unacked.values());
-        all.any(|delivery| matches!(delivery.packet, InflightPublish::Subscribe(_)))
+        self.all()
+            .any(|delivery| matches!(delivery.packet, InflightPublish::Subscribe(_)))
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Delivery> {
+        self.unsent.iter().chain(self.unacked.values())
     }
 
     /// Size of the payloads in flight.
@@ -153,6 +148,6 @@ impl Inflight {
 
     /// Number of packets in flight.
     pub(crate) fn len(&self) -> usize {
-        self.unsent.len() + usize::from(self.collided.is_some()) + self.unacked.len() + self.replaced.len()
+        self.unsent.len() + self.unacked.len()
     }
 }

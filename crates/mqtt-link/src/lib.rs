@@ -23,6 +23,7 @@ mod loopback_check;
 mod options;
 mod outbox;
 mod probe_connection;
+mod prompt_stream;
 mod publish_priority;
 mod queue;
 mod reconnect;

@@ -18,7 +18,6 @@ use crate::{
     broker_list::BrokerList,
     connection_state::ConnectionState,
     driver_event::DriverEvent,
-    inflight::AckProgress,
     options::MAX_PACKET_SIZE,
     outbox::{ConnectionLoss, LeftOut, Outbox},
     refused_filters::RefusedFilters,
@@ -47,6 +46,7 @@ pub struct Link {
     refused: RefusedFilters,
     optional: Vec<Filter>,
     connected_at: Instant,
+    acknowledged_within: Duration,
     /// Connections in a row that a message that is too large ended at once.
     oversized_ends: u32,
     _stop_driver: DropGuard,
@@ -76,6 +76,7 @@ impl Link {
             refused: RefusedFilters::default(),
             optional: options.optional_subscriptions,
             connected_at: Instant::now(),
+            acknowledged_within: 2 * options.keep_alive,
             oversized_ends: 0,
             _stop_driver: stop.drop_guard(),
         };
@@ -243,15 +244,12 @@ impl Link {
     }
 
     fn handle(&mut self, event: DriverEvent) {
+        let is_answer = event.is_from_broker();
         match event {
             DriverEvent::Connected(session) => self.on_connected(session),
             DriverEvent::Disconnected(fault) => self.on_disconnected(fault),
-            DriverEvent::Sent(id) => {
-                let result = self.outbox.on_sent(id);
-                self.abort_unless(result.is_ok());
-            }
-            DriverEvent::Collided => {
-                let result = self.outbox.on_collided();
+            DriverEvent::Sent(kind, id) => {
+                let result = self.outbox.on_sent(kind, id);
                 self.abort_unless(result.is_ok());
             }
             DriverEvent::Acknowledged(id) => self.outbox.on_acknowledged(id),
@@ -260,11 +258,11 @@ impl Link {
                     self.on_subscribed(filter, is_granted);
                 }
             }
-            DriverEvent::PingResp => {
-                let progress = self.outbox.on_ping_response();
-                self.abort_unless(progress == AckProgress::Moving);
-            }
+            DriverEvent::PingResp => {}
             DriverEvent::Message(message) => self.on_message(message),
+        }
+        if is_answer {
+            self.abort_if_stalled();
         }
         self.flush();
     }
@@ -343,7 +341,7 @@ impl Link {
     fn on_message(&mut self, message: Publish) {
         self.received += 1;
         self.events.push_back(LinkEvent::Message {
-            topic: message.topic,
+            topic: String::from_utf8_lossy(&message.topic).into_owned(),
             payload: message.payload,
             retain: message.retain,
         });
@@ -370,6 +368,14 @@ impl Link {
         if let Some(session) = self.session.as_ref().filter(|_| !ok) {
             session.abort();
         }
+    }
+
+    /// The broker sends something, but has not acknowledged a packet for so long that it never will.
+    fn abort_if_stalled(&self) {
+        let is_stalled = Instant::now()
+            .checked_sub(self.acknowledged_within)
+            .is_some_and(|then| self.outbox.is_waiting_since(then));
+        self.abort_unless(!is_stalled);
     }
 
     fn fits(&mut self, topic: &Topic, payload: &Bytes) -> bool {

@@ -47,7 +47,10 @@ async fn check(
     limit: Duration,
 ) -> Result<LoopbackCheck, LinkFault> {
     let mut connection = ProbeConnection::open(options, topic.as_str(), limit).await?;
-    // The broker handles SUBSCRIBE first, so the subscription is active by then.
+    // The client does not keep publishes behind subscriptions. Without an answer the message does not come either.
+    if let Ok(subscribed) = timeout(limit, connection.subscribed()).await {
+        subscribed?;
+    }
     connection.publish(topic, payload, false);
     let acknowledged_first = timeout(limit, acknowledged_first(&mut connection));
     if !acknowledged_first.await.unwrap_or(Ok(true))? {

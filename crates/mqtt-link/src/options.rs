@@ -1,12 +1,14 @@
 //! Options of a link, and their conversion for the MQTT client.
 
-use std::{net::Ipv6Addr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use rumqttc::{LastWill, MqttOptions, NetworkOptions, QoS, TlsConfiguration};
 use rustls::ClientConfig;
 
-use crate::{Broker, Filter, LinkError, Login, Tls, Topic, topic::MAX_STRING_LENGTH};
+use crate::{
+    Broker, Filter, LinkError, Login, Tls, Topic, prompt_stream::PromptStream, topic::MAX_STRING_LENGTH,
+};
 
 /// Maximum size of a packet in both directions, in bytes. The discovery payload of one device can have 22 kB, so the
 /// client's default of 10 KiB would cause endless reconnects.
@@ -30,7 +32,8 @@ pub struct LinkOptions {
     pub client_id: String,
     /// For brokers that require a login.
     pub login: Option<Login>,
-    /// The client pings an idle connection at this interval, and drops it after twice that. Whole seconds, 1 to 65,535.
+    /// The client pings an idle connection at this interval. The link drops one on which nothing, or no acknowledgement,
+    /// comes for twice that. Whole seconds, 1 to 65,535.
     pub keep_alive: Duration,
     /// What the broker publishes if the connection is lost.
     pub will: Will,
@@ -76,8 +79,10 @@ impl LinkOptions {
 
     fn to_client(&self, broker: &Broker, tls: Option<Arc<ClientConfig>>, will: Option<&Will>) -> MqttOptions {
         let tls = tls.map(|tls| rumqttc::Transport::Tls(TlsConfiguration::Rustls(tls)));
-        // The client joins host and port with a colon.
-        let mut client = MqttOptions::new(&self.client_id, broker.bracketed_host(), broker.port);
+        let mut client = MqttOptions::new(&self.client_id, (broker.host.as_str(), broker.port));
+        // The client joins host and port with a colon, also those of an IPv6 address.
+        let address = broker.to_string();
+        client.set_socket_connector(move |_, network| PromptStream::connect(address.clone(), network));
         if let Some(will) = will {
             client.set_last_will(LastWill::new(
                 will.topic.as_str(),
@@ -89,11 +94,11 @@ impl LinkOptions {
         client
             .set_transport(tls.unwrap_or(rumqttc::Transport::Tcp))
             .set_clean_session(true)
-            .set_keep_alive(self.keep_alive)
+            .set_keep_alive(self.keep_alive_seconds())
             .set_inflight(PACKET_IDS)
             .set_max_packet_size(MAX_PACKET_SIZE, MAX_PACKET_SIZE);
         if let Some(login) = &self.login {
-            client.set_credentials(&login.username, &login.password);
+            client.set_credentials(&login.username, login.password.clone());
         }
         client
     }
@@ -117,15 +122,6 @@ impl LinkOptions {
             }
             check_string(what, text)?;
         }
-        if matches!(self.transport, Transport::Tls(_)) {
-            let mut addresses = self
-                .brokers
-                .iter()
-                .filter_map(|broker| broker.host.parse::<Ipv6Addr>().ok());
-            if let Some(address) = addresses.next() {
-                return Err(LinkError::Ipv6OverTls(address));
-            }
-        }
         if let Some(login) = &self.login {
             check_string("user name", &login.username)?;
             check_string("password", &login.password)?;
@@ -133,11 +129,16 @@ impl LinkOptions {
         if self.will.payload.len() > MAX_STRING_LENGTH {
             return Err(LinkError::Text { what: "last will" });
         }
-        let seconds = self.keep_alive.as_secs();
-        if self.keep_alive.subsec_nanos() != 0 || !(1..=u64::from(u16::MAX)).contains(&seconds) {
+        if self.keep_alive_seconds() == 0
+            || self.keep_alive != Duration::from_secs(self.keep_alive_seconds().into())
+        {
             return Err(LinkError::KeepAlive(self.keep_alive));
         }
         Ok(())
+    }
+
+    fn keep_alive_seconds(&self) -> u16 {
+        u16::try_from(self.keep_alive.as_secs()).unwrap_or(u16::MAX)
     }
 }
 
@@ -158,6 +159,8 @@ fn check_string(what: &'static str, text: &str) -> Result<(), LinkError> {
 
 #[cfg(test)]
 mod tests {
+    use rumqttc::ConnectAuth;
+
     use super::*;
 
     fn broker(host: &str) -> Broker {
@@ -204,11 +207,6 @@ mod tests {
             broken(|options| options.will.payload = vec![b'x'; MAX_STRING_LENGTH + 1].into())
                 .contains("last will")
         );
-        let ipv6 = |options: &mut LinkOptions| {
-            options.brokers.push(broker("::1"));
-            options.transport = Transport::Tls(Tls::default());
-        };
-        assert!(broken(ipv6).contains("IPv6"));
     }
 
     #[test]
@@ -216,7 +214,9 @@ mod tests {
         let options = options();
         let clients = options.to_clients(None).unwrap();
         let client = &clients[0].1;
-        assert_eq!(client.credentials().unwrap().password, "hunter2");
+        assert!(
+            matches!(client.auth(), ConnectAuth::UsernamePassword { password, .. } if password == "hunter2")
+        );
         assert!(client.clean_session());
         assert_eq!(client.max_packet_size(), MAX_PACKET_SIZE);
         assert!(!format!("{options:?}").contains("hunter2"));

@@ -12,10 +12,10 @@ use tokio::time::Instant;
 
 use crate::{
     Filter, PublishPriority, Topic,
-    inflight::{AckProgress, Inflight, InflightPublish, ProtocolError},
+    inflight::{Inflight, InflightPublish, ProtocolError},
     kept_payload::KeptPayload,
     queue::{OneShot, Queue},
-    request::Request,
+    request::{Request, RequestKind},
 };
 
 #[cfg(test)]
@@ -364,22 +364,17 @@ impl Outbox {
                 packet
             }
         };
-        Some(self.inflight.push(packet))
+        Some(self.inflight.push(packet, now))
     }
 
     /// See [`Inflight::on_sent`].
-    pub(crate) fn on_sent(&mut self, id: u16) -> Result<(), ProtocolError> {
-        self.inflight.on_sent(id)
+    pub(crate) fn on_sent(&mut self, kind: RequestKind, id: u16) -> Result<(), ProtocolError> {
+        self.inflight.on_sent(kind, id)
     }
 
-    /// See [`Inflight::on_collided`].
-    pub(crate) fn on_collided(&mut self) -> Result<(), ProtocolError> {
-        self.inflight.on_collided()
-    }
-
-    /// See [`Inflight::on_ping_response`].
-    pub(crate) fn on_ping_response(&mut self) -> AckProgress {
-        self.inflight.on_ping_response()
+    /// See [`Inflight::is_waiting_since`].
+    pub(crate) fn is_waiting_since(&self, then: Instant) -> bool {
+        self.inflight.is_waiting_since(then)
     }
 
     /// The broker acknowledged a PUBLISH or an UNSUBSCRIBE.

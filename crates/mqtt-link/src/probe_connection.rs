@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use rumqttc::{AsyncClient, Event, EventLoop, Incoming, MqttOptions, NetworkOptions, QoS};
+use rumqttc::{AsyncClient, Event, EventLoop, Incoming, MqttOptions, NetworkOptions, PublishOptions, QoS};
 use tokio::time::timeout;
 
 use crate::{LinkError, LinkFault, LinkOptions, Topic, fault::Stage, options};
@@ -58,23 +58,22 @@ impl ProbeConnection {
         filter: &str,
         limit: Duration,
     ) -> Result<Self, LinkFault> {
-        let (client, mut events) = AsyncClient::new(broker, 4);
+        let (client, mut events) = AsyncClient::builder(broker).capacity(4).build();
         events.set_network_options(network);
         let mut connection = Self { client, events };
         timeout(limit, connection.connected())
             .await
             .map_err(|_| LinkFault::Timeout)??;
-        // The channel is empty, so there is room.
+        // Its channel is empty, so there is room.
         let _room = connection.client.try_subscribe(filter, QoS::AtLeastOnce);
         Ok(connection)
     }
 
     /// Publishes a message.
     pub(crate) fn publish(&self, topic: &Topic, payload: impl Into<Bytes>, retain: bool) {
-        // The channel holds at most the SUBSCRIBE, so there is room.
-        let _room = self
-            .client
-            .try_publish(topic.as_str(), QoS::AtLeastOnce, retain, payload.into());
+        // One at a time, so there is room.
+        let options = PublishOptions::at_least_once().retain(retain);
+        let _room = self.client.try_publish(topic.as_str(), payload.into(), options);
     }
 
     /// Waits for the next event of the established connection.
@@ -87,6 +86,15 @@ impl ProbeConnection {
         loop {
             if let Event::Incoming(Incoming::Publish(message)) = self.next_event().await? {
                 return Ok(message.payload);
+            }
+        }
+    }
+
+    /// Waits for SUBACK. Drops messages that come before it.
+    pub(crate) async fn subscribed(&mut self) -> Result<(), LinkFault> {
+        loop {
+            if let Event::Incoming(Incoming::SubAck(_)) = self.next_event().await? {
+                return Ok(());
             }
         }
     }

@@ -35,8 +35,8 @@ pub(crate) struct Recovery {
 /// How to log an accepted connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Connected {
-    /// Nothing failed before.
-    First,
+    /// The first connection since the start, and what failed before it.
+    First(Option<Recovery>),
     /// The first connection after a fault.
     Again(Recovery),
     /// A reconnect was logged before and did not last. Wait for [`Reconnect::on_stable`].
@@ -46,6 +46,7 @@ pub(crate) enum Connected {
 /// The time without a stable connection: from the first fault to a connection that lasts.
 #[derive(Debug, Default)]
 pub(crate) struct Reconnect {
+    was_connected: bool,
     downtime: Option<Downtime>,
     closes: VecDeque<Instant>,
 }
@@ -53,6 +54,8 @@ pub(crate) struct Reconnect {
 #[derive(Debug)]
 struct Downtime {
     since: Instant,
+    /// When the broker last accepted a connection.
+    accepted: Instant,
     attempts: u32,
     /// By broker.
     seen: HashSet<(usize, Discriminant<LinkFault>)>,
@@ -104,6 +107,7 @@ impl Reconnect {
         }
         let downtime = self.downtime.get_or_insert_with(|| Downtime {
             since: now,
+            accepted: now,
             attempts: 0,
             seen: HashSet::new(),
             logged: LastLogged::Nothing,
@@ -121,30 +125,38 @@ impl Reconnect {
 
     /// The broker accepted a connection.
     pub(crate) fn on_connected(&mut self, now: Instant) -> Connected {
-        match &mut self.downtime {
-            None => Connected::First,
-            Some(downtime) if downtime.logged == LastLogged::Flapping => Connected::Flapping,
-            Some(downtime) => {
-                downtime.logged = LastLogged::Reconnected;
-                Connected::Again(downtime.recovery(now))
-            }
+        let is_first = !std::mem::replace(&mut self.was_connected, true);
+        let Some(downtime) = &mut self.downtime else {
+            return Connected::First(None);
+        };
+        downtime.accepted = now;
+        if downtime.logged == LastLogged::Flapping {
+            return Connected::Flapping;
+        }
+        downtime.logged = LastLogged::Reconnected;
+        let recovery = downtime.recovery();
+        if is_first {
+            Connected::First(Some(recovery))
+        } else {
+            Connected::Again(recovery)
         }
     }
 
     /// The connection is stable. `Some` if the reconnect is not logged yet.
-    pub(crate) fn on_stable(&mut self, now: Instant) -> Option<Recovery> {
+    pub(crate) fn on_stable(&mut self) -> Option<Recovery> {
         self.downtime
             .take()
             .filter(|downtime| downtime.logged == LastLogged::Flapping)
-            .map(|downtime| downtime.recovery(now))
+            .map(|downtime| downtime.recovery())
     }
 }
 
 impl Downtime {
-    fn recovery(&self, now: Instant) -> Recovery {
+    /// Until the broker accepted the connection: that it lasts is known later.
+    fn recovery(&self) -> Recovery {
         Recovery {
             attempts: self.attempts,
-            duration: now.duration_since(self.since),
+            duration: self.accepted.duration_since(self.since),
         }
     }
 }
@@ -185,7 +197,7 @@ mod tests {
     #[test]
     fn later_reconnects_are_logged_only_when_stable() {
         let (mut reconnect, start) = (Reconnect::default(), Instant::now());
-        assert_eq!(reconnect.on_connected(start), Connected::First);
+        assert_eq!(reconnect.on_connected(start), Connected::First(None));
         reconnect.on_failed(0, &LinkFault::ClosedByBroker, ConnectionState::Stable, start);
         reconnect.on_failed(0, &LinkFault::ConnectionRefused, ConnectionState::Failed, start);
         let later = start + Duration::from_secs(1);
@@ -194,22 +206,38 @@ mod tests {
             duration: Duration::from_secs(1),
         };
         assert_eq!(reconnect.on_connected(later), Connected::Again(recovery));
-        for _ in 0..3 {
-            reconnect.on_failed(0, &LinkFault::ClosedByBroker, ConnectionState::Unstable, later);
-            assert_eq!(reconnect.on_connected(later), Connected::Flapping);
+        for second in 2..=4 {
+            let at = start + Duration::from_secs(second);
+            reconnect.on_failed(0, &LinkFault::ClosedByBroker, ConnectionState::Unstable, at);
+            assert_eq!(reconnect.on_connected(at), Connected::Flapping);
         }
-        assert_eq!(
-            reconnect.on_stable(later).map(|recovery| recovery.attempts),
-            Some(5)
-        );
-        assert_eq!(reconnect.on_stable(later), None);
+        let recovery = Recovery {
+            attempts: 5,
+            duration: Duration::from_secs(4),
+        };
+        assert_eq!(reconnect.on_stable(), Some(recovery), "until it was accepted");
+        assert_eq!(reconnect.on_stable(), None);
 
         reconnect.on_failed(0, &LinkFault::ClosedByBroker, ConnectionState::Unstable, start);
         assert!(
             matches!(reconnect.on_connected(later), Connected::Again(_)),
             "a new downtime"
         );
-        assert_eq!(reconnect.on_stable(later), None, "logged already");
+        assert_eq!(reconnect.on_stable(), None, "logged already");
+    }
+
+    #[test]
+    fn a_first_connection_after_faults_is_no_reconnect() {
+        let (mut reconnect, start) = (Reconnect::default(), Instant::now());
+        reconnect.on_failed(0, &LinkFault::ConnectionRefused, ConnectionState::Failed, start);
+        let recovery = Recovery {
+            attempts: 1,
+            duration: Duration::from_secs(2),
+        };
+        let connected = reconnect.on_connected(start + Duration::from_secs(2));
+        assert_eq!(connected, Connected::First(Some(recovery)));
+        reconnect.on_failed(0, &LinkFault::ClosedByBroker, ConnectionState::Stable, start);
+        assert!(matches!(reconnect.on_connected(start), Connected::Again(_)));
     }
 
     #[test]

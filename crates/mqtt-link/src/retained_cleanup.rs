@@ -45,8 +45,9 @@ async fn clear(
     while let Ok(message) = next_retained(&mut connection, patience).await {
         let message = message?;
         patience = MESSAGE_TIMEOUT;
-        if is_ours(&message.topic, &message.payload) {
-            ours.extend(Topic::try_from(message.topic));
+        let topic = String::from_utf8_lossy(&message.topic);
+        if is_ours(&topic, &message.payload) {
+            ours.extend(Topic::try_from(topic.into_owned()));
         }
     }
     for topic in &ours {

@@ -1,6 +1,6 @@
 //! The sending half of one connection.
 
-use rumqttc::{AsyncClient, ClientError, QoS, SubscribeFilter};
+use rumqttc::{AsyncClient, ClientError, PublishOptions, QoS, SubscribeFilter};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Filter, request::Request};
@@ -42,15 +42,16 @@ impl Session {
                 topic,
                 payload,
                 retain,
-            } => self
-                .client
-                .try_publish(topic.as_str(), QoS::AtLeastOnce, retain, Vec::from(payload)),
+            } => {
+                let options = PublishOptions::at_least_once().retain(retain);
+                self.client.try_publish(topic.as_str(), payload, options)
+            }
         }
     }
 
     /// Sends DISCONNECT, so that the broker discards the last will. The driver ends.
     pub(crate) fn disconnect(&self) -> Result<(), ClientError> {
-        self.client.try_disconnect()
+        self.client.try_disconnect_now()
     }
 
     /// Drops the connection without DISCONNECT. The driver reconnects.

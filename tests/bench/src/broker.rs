@@ -22,14 +22,24 @@ pub struct Broker {
 }
 
 impl Broker {
+    /// As Debian ships it: it holds a small packet back until the one before is acknowledged.
     pub async fn start() -> Self {
+        Self::start_with("").await
+    }
+
+    /// One that sends each packet at once.
+    pub async fn start_without_nagle() -> Self {
+        Self::start_with("set_tcp_nodelay true\n").await
+    }
+
+    async fn start_with(more: &str) -> Self {
         let home = tempfile::tempdir().expect("a directory");
         let host = own_host();
         let address = SocketAddr::from((host, 1883));
         let configuration = home.path().join("mosquitto.conf");
         let text = format!(
-            "listener {} {host}\nallow_anonymous true\npersistence false\nset_tcp_nodelay true\n\
-             max_queued_messages 1000000\nuser root\n",
+            "listener {} {host}\nallow_anonymous true\npersistence false\n\
+             max_queued_messages 1000000\nuser root\n{more}",
             address.port()
         );
         fs::write(&configuration, text).expect("the configuration is written");

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
-use rumqttc::{AsyncClient, ClientError, Event, Incoming, MqttOptions, QoS};
+use rumqttc::{AsyncClient, ClientError, Event, Incoming, MqttOptions, PublishOptions, QoS};
 use tapo2mqtt::system::tasks::Tasks;
 use tokio::{
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
@@ -38,9 +38,9 @@ pub struct Client {
 impl Client {
     pub fn connect(broker: SocketAddr) -> Self {
         let name = format!("bench-{:016x}", rand::random::<u64>());
-        let mut options = MqttOptions::new(name, broker.ip().to_string(), broker.port());
+        let mut options = MqttOptions::new(name, (broker.ip().to_string(), broker.port()));
         options.set_max_packet_size(16 << 20, 16 << 20).set_inflight(1000);
-        let (client, mut events) = AsyncClient::new(options, 10_000);
+        let (client, mut events) = AsyncClient::builder(options).capacity(10_000).build();
         let mut network = events.network_options();
         network.set_tcp_nodelay(true);
         events.set_network_options(network);
@@ -117,7 +117,9 @@ pub struct Publisher(AsyncClient);
 
 impl Publisher {
     pub async fn publish(&self, topic: &str, payload: impl Into<Vec<u8>>) -> Result<(), ClientError> {
-        self.0.publish(topic, QoS::AtLeastOnce, false, payload).await
+        self.0
+            .publish(topic, payload.into(), PublishOptions::at_least_once())
+            .await
     }
 }
 
@@ -131,7 +133,7 @@ fn take(event: Event, messages: &UnboundedSender<Message>, grants: &UnboundedSen
     match event {
         Event::Incoming(Incoming::Publish(publish)) => {
             let message = Message {
-                topic: publish.topic,
+                topic: String::from_utf8_lossy(&publish.topic).into_owned(),
                 payload: publish.payload,
                 at: Instant::now(),
             };

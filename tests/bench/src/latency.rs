@@ -18,6 +18,8 @@ const SECTION: &str = "Latency";
 const LOADED_PLUGS: usize = 10;
 /// 100 commands a second.
 const LOADED_PACE: Duration = Duration::from_millis(10);
+/// Commands that follow each other before the kernel would acknowledge a packet by itself.
+const CLOSE_PACE: Duration = Duration::from_millis(20);
 /// Between quiet commands.
 const PAUSE: Duration = Duration::from_millis(15);
 
@@ -38,9 +40,30 @@ pub async fn measure(bench: &Bench, book: &mut Book) {
     let plug = plugs.first().expect("a plug");
     let quiet = one_at_a_time(&mut site.client, plug, commands).await;
     tell_quiet(book, &quiet, floor);
-    let loaded = loaded(&mut site.client, &plugs, 2 * commands).await;
+    let loaded = paced(&mut site.client, &plugs, 2 * commands, LOADED_PACE).await;
     tell_loaded(book, &loaded);
+    let held = paced(&mut site.client, &plugs, commands, CLOSE_PACE).await;
     site.bridge.stop().await;
+
+    let broker = Broker::start_without_nagle().await;
+    let mut site = Site::open_on(broker, &bench.binary, &fleet::addresses(&plugs), "", "auto").await;
+    let at_once = paced(&mut site.client, &plugs, commands, CLOSE_PACE).await;
+    site.bridge.stop().await;
+    tell_nagle(book, held.relay.p50(), at_once.relay.p50());
+}
+
+/// What a broker that does not set `TCP_NODELAY` costs.
+fn tell_nagle(book: &mut Book, held: f64, at_once: f64) {
+    let name = "every 20 ms: command → relay, p50";
+    book.note(SECTION, name, "ms", held);
+    book.note(
+        SECTION,
+        format!("{name}, broker with `set_tcp_nodelay true`"),
+        "ms",
+        at_once,
+    );
+    let difference = format!("{name}: above that with `set_tcp_nodelay true`");
+    book.with_goal(SECTION, difference, "ms", Goal::AtMost(0.5), held - at_once);
 }
 
 /// How long commands took.
@@ -147,7 +170,7 @@ pub async fn one_at_a_time(client: &mut Client, plug: &RunningDevice, commands: 
 }
 
 /// Commands at a steady pace, over all plugs in turn.
-async fn loaded(client: &mut Client, plugs: &[RunningDevice], commands: usize) -> Taken {
+async fn paced(client: &mut Client, plugs: &[RunningDevice], commands: usize, pace: Duration) -> Taken {
     for (number, plug) in plugs.iter().enumerate() {
         client.command(number, "OFF").await;
         plug.wait_relay(1, false, Duration::from_secs(10))
@@ -158,7 +181,7 @@ async fn loaded(client: &mut Client, plugs: &[RunningDevice], commands: usize) -
     for plug in plugs {
         plug.reset_counters();
     }
-    let mut pace = interval(LOADED_PACE);
+    let mut pace = interval(pace);
     let mut sent = vec![Vec::new(); plugs.len()];
     for number in 0..commands {
         pace.tick().await;

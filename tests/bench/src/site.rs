@@ -24,7 +24,17 @@ impl Site {
 
     /// The same with the client that serves the devices.
     pub async fn open_with(binary: &Path, devices: &[SocketAddr], more: &str, served: &str) -> Self {
-        let broker = Broker::start().await;
+        Self::open_on(Broker::start().await, binary, devices, more, served).await
+    }
+
+    /// The same on this broker.
+    pub async fn open_on(
+        broker: Broker,
+        binary: &Path,
+        devices: &[SocketAddr],
+        more: &str,
+        served: &str,
+    ) -> Self {
         let mut client = Client::connect(broker.address);
         client.subscribe("tapo2mqtt/+/availability").await;
         let mut home = Client::connect(broker.address);

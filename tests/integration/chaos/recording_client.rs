@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use rumqttc::{AsyncClient, Event, EventLoop, Incoming, MqttOptions, QoS};
+use rumqttc::{AsyncClient, Event, EventLoop, Incoming, MqttOptions, PublishOptions, QoS};
 use serde_json::Value;
 use tapo2mqtt::system::tasks::Tasks;
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
@@ -57,9 +57,9 @@ impl RecordingClient {
     /// Connects, also again when the broker comes back.
     pub async fn open(broker: SocketAddr) -> Self {
         let name = format!("recorder-{:016x}", rand::random::<u64>());
-        let mut options = MqttOptions::new(name, broker.ip().to_string(), broker.port());
+        let mut options = MqttOptions::new(name, (broker.ip().to_string(), broker.port()));
         options.set_max_packet_size(PACKET_MAX, PACKET_MAX);
-        let (client, mut events) = AsyncClient::new(options, 10_000);
+        let (client, mut events) = AsyncClient::builder(options).capacity(10_000).build();
         let mut network = events.network_options();
         network.set_tcp_nodelay(true);
         events.set_network_options(network);
@@ -81,7 +81,9 @@ impl RecordingClient {
     /// Sends once, now or when the broker is back.
     pub fn send(&self, topic: &str, payload: impl Into<Vec<u8>>) {
         let topic = format!("tapo2mqtt/{topic}");
-        let sent = self.client.try_publish(topic, QoS::AtMostOnce, false, payload);
+        let sent = self
+            .client
+            .try_publish(topic, payload.into(), PublishOptions::at_most_once());
         sent.expect("room for what waits for the broker");
     }
 
@@ -109,7 +111,8 @@ async fn poll(mut events: EventLoop, client: AsyncClient, received: Arc<watch::S
             }
             Ok(Event::Incoming(Incoming::Publish(message))) => {
                 let payload = String::from_utf8_lossy(&message.payload).into_owned();
-                received.send_modify(|received| enter(received, message.topic, payload));
+                let topic = String::from_utf8_lossy(&message.topic).into_owned();
+                received.send_modify(|received| enter(received, topic, payload));
             }
             Ok(_) => {}
             Err(_) => {

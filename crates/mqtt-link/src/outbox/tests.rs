@@ -33,6 +33,13 @@ fn published(requests: &[Request]) -> Vec<String> {
     requests.iter().map(text).collect()
 }
 
+fn kind(request: &Request) -> RequestKind {
+    match request {
+        Request::Publish { .. } => RequestKind::Publish,
+        Request::Subscribe(_) | Request::Unsubscribe(_) => RequestKind::Subscription,
+    }
+}
+
 /// All requests that the outbox has now.
 fn next_requests(outbox: &mut Outbox) -> Vec<Request> {
     let now = Instant::now();
@@ -50,7 +57,7 @@ fn deliver_all(outbox: &mut Outbox) -> Vec<String> {
         }
         for request in &requests {
             id += 1;
-            outbox.on_sent(id).unwrap();
+            outbox.on_sent(kind(request), id).unwrap();
             match request {
                 Request::Subscribe(filters) => {
                     assert!(refused(outbox.on_suback(id, &vec![GRANTED; filters.len()])).is_empty());
@@ -88,7 +95,7 @@ fn the_replay_waits_for_subscriptions_and_follows_priorities() {
         outbox.on_connected();
         let subscribe = [Request::Subscribe(vec![filter("a/+/set"), filter("b/#")])];
         assert_eq!(next_requests(&mut outbox), subscribe, "{connection}");
-        outbox.on_sent(1).unwrap();
+        outbox.on_sent(RequestKind::Subscription, 1).unwrap();
         assert!(next_requests(&mut outbox).is_empty(), "no SUBACK yet");
         assert_eq!(refused(outbox.on_suback(1, &[GRANTED, REFUSED])), [filter("b/#")]);
         let replay = ["e={}", "d={}", "c=on", "b=up", "a/state=online", "response=1"];
@@ -102,8 +109,8 @@ fn subscriptions_are_split_and_a_missing_code_is_a_refusal() {
     let mut outbox = Outbox::new(filters.clone());
     outbox.on_connected();
     assert_eq!(next_requests(&mut outbox).len(), 2);
-    outbox.on_sent(1).unwrap();
-    outbox.on_sent(2).unwrap();
+    outbox.on_sent(RequestKind::Subscription, 1).unwrap();
+    outbox.on_sent(RequestKind::Subscription, 2).unwrap();
     assert!(refused(outbox.on_suback(1, &[GRANTED; 8])).is_empty());
     assert_eq!(refused(outbox.on_suback(2, &[GRANTED])), filters[9..]);
 }
@@ -118,7 +125,7 @@ fn filters_change_while_connected_and_disconnected() {
         next_requests(&mut outbox),
         [Request::Subscribe(vec![filter("b")])]
     );
-    outbox.on_sent(1).unwrap();
+    outbox.on_sent(RequestKind::Subscription, 1).unwrap();
     outbox.on_suback(1, &[GRANTED]);
     outbox.subscribe(filter("b"));
     outbox.unsubscribe(&filter("unknown"));
@@ -157,8 +164,8 @@ fn large_payloads_wait_for_those_in_flight() {
         outbox.publish_retained(PublishPriority::State, topic(name), large.clone().into());
     }
     assert_eq!(next_requests(&mut outbox).len(), 2);
-    outbox.on_sent(1).unwrap();
-    outbox.on_sent(2).unwrap();
+    outbox.on_sent(RequestKind::Publish, 1).unwrap();
+    outbox.on_sent(RequestKind::Publish, 2).unwrap();
     assert!(next_requests(&mut outbox).is_empty());
     outbox.on_acknowledged(1);
     assert_eq!(published(&next_requests(&mut outbox)), [format!("c={large}")]);
@@ -172,13 +179,13 @@ fn only_the_latest_payload_follows_the_one_in_flight() {
     let mut outbox = connected_outbox();
     outbox.publish_retained(PublishPriority::State, topic("a"), "1".into());
     assert_eq!(published(&next_requests(&mut outbox)), ["a=1"]);
-    outbox.on_sent(1).unwrap();
+    outbox.on_sent(RequestKind::Publish, 1).unwrap();
     outbox.publish_retained(PublishPriority::State, topic("a"), "2".into());
     outbox.publish_retained(PublishPriority::State, topic("a"), "3".into());
     assert!(next_requests(&mut outbox).is_empty());
     outbox.on_acknowledged(1);
     assert_eq!(published(&next_requests(&mut outbox)), ["a=3"]);
-    outbox.on_sent(2).unwrap();
+    outbox.on_sent(RequestKind::Publish, 2).unwrap();
     // Changed and changed back while in flight: nothing is left to publish.
     outbox.publish_retained(PublishPriority::State, topic("a"), "4".into());
     outbox.publish_retained(PublishPriority::State, topic("a"), "3".into());
@@ -214,7 +221,7 @@ fn a_cleared_topic_is_cleared_again_only_after_one_in_flight() {
 
     outbox.publish_retained(PublishPriority::Discovery, topic("a"), "2".into());
     assert_eq!(next_requests(&mut outbox).len(), 1);
-    outbox.on_sent(1).unwrap();
+    outbox.on_sent(RequestKind::Publish, 1).unwrap();
     outbox.mark_cleared(topic("a"));
     outbox.on_acknowledged(1);
     assert_eq!(deliver_all(&mut outbox), ["a="]);
@@ -225,7 +232,7 @@ fn a_payload_set_while_the_clear_is_in_flight_wins() {
     let mut outbox = connected_outbox();
     outbox.clear_retained(topic("a"));
     assert_eq!(next_requests(&mut outbox).len(), 1);
-    outbox.on_sent(1).unwrap();
+    outbox.on_sent(RequestKind::Publish, 1).unwrap();
     outbox.publish_retained(PublishPriority::State, topic("a"), "1".into());
     outbox.on_acknowledged(1);
     assert_eq!(deliver_all(&mut outbox), ["a=1"]);
@@ -239,9 +246,8 @@ fn one_shots_in_flight_are_sent_again_in_order() {
     }
     assert_eq!(next_requests(&mut outbox).len(), 5);
     for id in [9, 3, 7] {
-        outbox.on_sent(id).unwrap(); // Packet ids that are not in the order of the messages.
+        outbox.on_sent(RequestKind::Publish, id).unwrap(); // Packet ids that are not in the order of the messages.
     }
-    outbox.on_collided().unwrap();
     outbox.on_acknowledged(3);
     outbox.publish(topic("e"), "6".into(), later(now));
     outbox.on_connected();
@@ -250,21 +256,21 @@ fn one_shots_in_flight_are_sent_again_in_order() {
 }
 
 #[test]
-fn a_collided_packet_is_recorded_under_its_id_when_it_is_sent() {
-    let (mut outbox, now) = (connected_outbox(), Instant::now());
-    for n in 1..=3 {
-        outbox.publish(topic("e"), n.to_string().into(), later(now));
-    }
-    next_requests(&mut outbox);
-    outbox.on_sent(1).unwrap();
-    outbox.on_collided().unwrap();
-    assert_eq!(outbox.inflight(), 3);
-    outbox.on_acknowledged(1);
-    outbox.on_sent(1).unwrap();
-    outbox.on_sent(2).unwrap();
-    outbox.on_acknowledged(1);
+fn publishes_and_subscriptions_may_overtake_each_other() {
+    let mut outbox = connected_outbox();
+    outbox.publish_retained(PublishPriority::State, topic("a"), "1".into());
+    assert_eq!(published(&next_requests(&mut outbox)), ["a=1"]);
+    outbox.subscribe(filter("b"));
+    assert_eq!(
+        next_requests(&mut outbox),
+        [Request::Subscribe(vec![filter("b")])]
+    );
+    outbox.on_sent(RequestKind::Subscription, 1).unwrap();
+    outbox.on_sent(RequestKind::Publish, 2).unwrap();
     outbox.on_acknowledged(2);
+    assert_eq!(outbox.on_suback(1, &[GRANTED]), [(filter("b"), true)]);
     assert!(outbox.is_empty());
+    assert_eq!(outbox.counts().acknowledged, 1);
 }
 
 #[test]
@@ -301,37 +307,34 @@ fn a_full_queue_drops_its_oldest_by_number_and_by_size() {
 #[test]
 fn impossible_client_events_are_protocol_errors() {
     let mut outbox = connected_outbox();
-    assert_eq!(outbox.on_sent(1), Err(ProtocolError));
-    assert_eq!(outbox.on_collided(), Err(ProtocolError));
+    assert_eq!(outbox.on_sent(RequestKind::Publish, 1), Err(ProtocolError));
     outbox.on_acknowledged(1);
     outbox.publish_retained(PublishPriority::State, topic("a"), "1".into());
     outbox.publish_retained(PublishPriority::State, topic("b"), "1".into());
     next_requests(&mut outbox);
-    outbox.on_sent(1).unwrap();
-    assert_eq!(outbox.on_sent(1), Err(ProtocolError));
+    outbox.on_sent(RequestKind::Publish, 1).unwrap();
+    assert_eq!(outbox.on_sent(RequestKind::Publish, 1), Err(ProtocolError));
     outbox.on_connected();
     assert_eq!(deliver_all(&mut outbox), ["a=1", "b=1"]);
 }
 
 #[test]
-fn two_ping_responses_without_an_acknowledgement_are_a_stall() {
-    let mut outbox = connected_outbox();
-    assert_eq!(outbox.on_ping_response(), AckProgress::Moving);
-    assert_eq!(
-        outbox.on_ping_response(),
-        AckProgress::Moving,
-        "nothing is in flight"
-    );
+fn what_waits_for_its_acknowledgement_too_long_is_noticed() {
+    let (mut outbox, start) = (connected_outbox(), Instant::now());
+    let after = |seconds| start + Duration::from_secs(seconds);
+    assert!(!outbox.is_waiting_since(after(99)), "nothing is in flight");
     for id in 1..=3 {
         outbox.publish_retained(PublishPriority::State, topic(&format!("t/{id}")), "1".into());
-        next_requests(&mut outbox);
-        outbox.on_sent(id).unwrap();
-        assert_eq!(outbox.on_ping_response(), AckProgress::Moving);
-        if id < 3 {
-            outbox.on_acknowledged(id);
-        }
+        assert!(outbox.next_request(after(10 * u64::from(id))).is_some());
+        outbox.on_sent(RequestKind::Publish, id).unwrap();
     }
-    assert_eq!(outbox.on_ping_response(), AckProgress::Stalled);
+    outbox.on_acknowledged(1);
+    assert!(!outbox.is_waiting_since(after(20)));
+    assert!(outbox.is_waiting_since(after(21)), "the second one");
+    outbox.on_acknowledged(2);
+    assert!(!outbox.is_waiting_since(after(30)));
+    outbox.on_disconnected(ConnectionLoss::Other);
+    assert!(!outbox.is_waiting_since(after(99)), "they wait for a connection");
 }
 
 #[test]
@@ -344,7 +347,7 @@ fn what_changes_later_does_not_delay_the_bridge_state() {
     outbox.on_connected();
     let now = Instant::now();
     assert!(matches!(outbox.next_request(now), Some(Request::Subscribe(_))));
-    outbox.on_sent(1).unwrap();
+    outbox.on_sent(RequestKind::Subscription, 1).unwrap();
     outbox.on_suback(1, &[GRANTED]);
     // Both are of a higher priority than what waits.
     outbox.publish_retained(PublishPriority::Discovery, topic("discovery"), "{}".into());
@@ -455,7 +458,7 @@ impl Simulation {
     fn client_sends(&mut self, outbox: &mut Outbox) {
         if let Some(request) = self.unsent.pop_front() {
             self.next_id = self.next_id % 66 + 1;
-            outbox.on_sent(self.next_id).unwrap();
+            outbox.on_sent(kind(&request), self.next_id).unwrap();
             self.sent.push_back((self.next_id, request));
         }
     }
@@ -554,9 +557,9 @@ proptest! {
 /// Sends what can be sent; nothing is acknowledged yet.
 fn send(outbox: &mut Outbox, id: &mut u16) -> Vec<String> {
     let requests = next_requests(outbox);
-    for _ in &requests {
+    for request in &requests {
         *id += 1;
-        outbox.on_sent(*id).unwrap();
+        outbox.on_sent(kind(request), *id).unwrap();
     }
     published(&requests)
 }
