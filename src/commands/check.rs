@@ -15,7 +15,7 @@ use crate::{
     devices::{Seen, look},
     domain::{command_error::CommandError, devices::DeviceConfig},
     mqtt::{
-        link::{Broker, LinkError, RetainedProbe, Topic, probe_retained},
+        link::{Broker, LinkError, LinkOptions, RetainedProbe, Topic, probe_retained},
         link_options,
     },
     system::{clock::Clock, tasks::Tasks, telemetry},
@@ -109,18 +109,19 @@ fn state_file(settings: &Settings) -> Option<Row> {
 
 /// A row for each broker, and what the bridge needs of the first one that works.
 async fn broker_rows(settings: &Settings) -> Result<Vec<Row>, ExitError> {
-    let (mut rows, mut state) = (Vec::new(), None);
+    let (mut rows, mut working) = (Vec::new(), None);
     for address in &settings.mqtt.brokers {
-        let (row, found) = broker(settings, address).await?;
+        let options = broker_options(settings, address)?;
+        let (row, state) = broker(settings, address, options.clone()).await?;
         rows.push(Row::new("broker", row));
-        state = state.or(found);
+        working = working.or(state.map(|state| (options, state)));
     }
-    if let Some(state) = state {
-        let permissions = permissions(settings, &state, BROKER_BUDGET).await?;
+    if let Some((options, state)) = working {
+        let permissions = permissions(settings, &options, &state, BROKER_BUDGET).await?;
         rows.push(Row::new("permissions", permissions));
         for sensor in &settings.rules.sensors {
             if let Some(source) = sensor.topic() {
-                rows.push(sensor_row(settings, sensor, source).await?);
+                rows.push(sensor_row(&options, sensor, source).await?);
             }
         }
     }
@@ -154,13 +155,21 @@ fn notify_row(target: &NotifyTarget) -> Row {
     )
 }
 
+/// How to connect to this broker and no other.
+fn broker_options(settings: &Settings, address: &Broker) -> Result<LinkOptions, ExitError> {
+    let options = link_options(settings, &settings.topics()).map_err(StartError::from)?;
+    Ok(LinkOptions {
+        brokers: vec![address.clone()],
+        ..options
+    })
+}
+
 /// Whether the broker accepts the connection, and then what `bridge/state` holds.
 async fn broker(
     settings: &Settings,
     address: &Broker,
+    options: LinkOptions,
 ) -> Result<(Result<String, String>, Option<Vec<u8>>), ExitError> {
-    let mut options = link_options(settings, &settings.topics()).map_err(StartError::from)?;
-    options.brokers = vec![address.clone()];
     let will = options.will.clone();
     let probe = probe_retained(options, &will.topic, BROKER_BUDGET).await;
     Ok(match probe.map_err(StartError::from)? {
@@ -187,15 +196,14 @@ async fn broker(
 
 /// The retained value of a sensor. Without one its conditions are unknown until it is published.
 async fn sensor_row(
-    settings: &Settings,
+    options: &LinkOptions,
     sensor: &SensorSpec,
     source: &SensorTopic,
 ) -> Result<Row, ExitError> {
     let what = format!("sensor {}", sensor.id);
-    let options = link_options(settings, &settings.topics()).map_err(StartError::from)?;
     let topic = Topic::try_from(source.topic.clone())
         .map_err(|_| StartError::from(LinkError::Text { what: "topic" }))?;
-    let found = probe_retained(options, &topic, BROKER_BUDGET)
+    let found = probe_retained(options.clone(), &topic, BROKER_BUDGET)
         .await
         .map_err(StartError::from)?;
     let topic = &source.topic;

@@ -10,10 +10,7 @@ use crate::{
     app::bridge::StartError,
     config::Settings,
     domain::topics::{BridgeTopic, ParsedTopic, Topics, Verb},
-    mqtt::{
-        link::{LinkError, LoopbackCheck, Topic, check_loopback},
-        link_options,
-    },
+    mqtt::link::{LinkError, LinkOptions, LoopbackCheck, Topic, check_loopback},
 };
 
 /// More than the discovery message of the largest strip.
@@ -33,16 +30,16 @@ const SIZE: &str = "raise the size limits of the broker (Mosquitto: message_size
 /// `bridge/state` holds.
 pub(super) async fn permissions(
     settings: &Settings,
+    options: &LinkOptions,
     state: &[u8],
     limit: Duration,
 ) -> Result<Result<String, String>, ExitError> {
     let topics = settings.topics();
     for Loopback { topic, payload, hint } in loopbacks(settings, &topics, state) {
         let bytes = payload.len();
-        let options = link_options(settings, &topics).map_err(StartError::from)?;
         let to = Topic::try_from(topic.as_str())
             .map_err(|_| StartError::from(LinkError::Text { what: "topic" }))?;
-        let checked = check_loopback(options, &to, payload, limit).await;
+        let checked = check_loopback(options.clone(), &to, payload, limit).await;
         match checked.map_err(StartError::from)? {
             LoopbackCheck::Received => {}
             LoopbackCheck::NotReceived => {

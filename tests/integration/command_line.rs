@@ -21,9 +21,10 @@ use tokio::{
 };
 
 use crate::{
+    faulty_broker::FaultyBroker,
     mosquitto::Mosquitto,
     probe::PATIENCE,
-    process::{Home, SETTINGS_FILE, dead_address, own_address, settings},
+    process::{Home, SETTINGS_FILE, dead_address, mqtt_only, own_address, settings},
 };
 
 fn printed(output: &Output) -> String {
@@ -328,6 +329,23 @@ async fn check_finds_outlets_that_a_device_does_not_have() {
     );
     // A strip stands for all its outlets.
     assert_eq!(row(&table, "device whole").0, "ok", "{table}");
+}
+
+#[tokio::test]
+async fn check_tries_permissions_on_a_broker_that_works() {
+    let (closing, broker) = (FaultyBroker::that_hangs_up(), Mosquitto::start().await);
+    let hosts = json!([closing.address, broker.address()]);
+    let only_hosts = format!("[mqtt]\nhosts = {hosts}\n");
+    let settings = settings(broker.address(), &[]).replace(&mqtt_only(broker.address()), &only_hosts);
+    let output = Home::new(&settings).run(&["check"]).await;
+    let table = printed(&output);
+    assert!(row(&table, "broker").1.contains("closed"), "{table}");
+    assert!(table.contains("no other bridge uses"), "{table}");
+    assert_eq!(
+        row(&table, "permissions"),
+        ("ok", "publish and subscribe allowed"),
+        "{table}"
+    );
 }
 
 #[tokio::test]
