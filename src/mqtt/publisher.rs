@@ -55,7 +55,7 @@ use crate::{
 use bridge_info::{BridgeInfo, DeviceEntry, EventBody, InfoPayload, LastError};
 use earlier_run::EarlierRun;
 use erasures::Erasures;
-use other_bridge::OtherBridge;
+use other_bridge::{OtherBridge, PublishedHealth};
 use planner::{DeviceId, GroupId, OutletKey, OutletPath, Power, plan::Vacation, rules::Rules, shortened};
 use read_back::ReadBack;
 use recent_events::RecentEvents;
@@ -143,12 +143,6 @@ pub(super) struct PublisherParts {
 #[derive(Deserialize)]
 struct EarlierGroup {
     id: GroupId,
-}
-
-/// What distinguishes the `bridge/health` of two bridges.
-#[derive(Deserialize)]
-struct PublishedHealth {
-    instance: String,
 }
 
 /// What is due at an instant.
@@ -356,10 +350,12 @@ impl Publisher {
     /// `bridge/health` arrived: that of this bridge, which comes back, or of another one.
     pub(super) fn on_bridge_health(&mut self, topic: &str, payload: &[u8]) {
         let now = Instant::now();
-        let published = serde_json::from_slice::<PublishedHealth>(payload);
-        if published.is_ok_and(|health| health.instance == self.instance) {
+        let Ok(health) = serde_json::from_slice::<PublishedHealth>(payload) else {
+            return;
+        };
+        if health.instance == self.instance {
             self.read_back.received(topic, payload, now);
-        } else if !payload.is_empty() && self.other_bridge.seen(now) {
+        } else if self.other_bridge.received(health, payload, now) {
             warn!("{}", self.other_bridge_issue());
         }
     }
