@@ -50,6 +50,9 @@ impl FromStr for Address {
 
 /// The canonical form of a host without brackets, and the port behind it.
 pub(super) fn host_and_port(text: &str) -> Option<(String, Option<u16>)> {
+    if missing_brackets(text).is_some() {
+        return None;
+    }
     let bare_v6 = text.parse::<Ipv6Addr>().is_ok();
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) if !bare_v6 && !text.ends_with(']') => (host, Some(port)),
@@ -65,6 +68,14 @@ pub(super) fn host_and_port(text: &str) -> Option<(String, Option<u16>)> {
     }
     let host = host_of(host).filter(|host| reachable(host))?;
     Some((host, port))
+}
+
+/// What to write instead of an IPv6 address whose last group may be a port: `fd00::5:80` is both.
+pub(super) fn missing_brackets(text: &str) -> Option<Expected> {
+    let (host, port) = text.rsplit_once(':')?;
+    let is_v6 = |text: &str| text.parse::<Ipv6Addr>().is_ok();
+    let is_ambiguous = is_v6(text) && is_v6(host) && port_of(port).is_some();
+    is_ambiguous.then(|| format!("brackets: \"[{host}]:{port}\" with a port, \"[{text}]\" without one"))
 }
 
 fn port_of(text: &str) -> Option<u16> {
@@ -97,8 +108,9 @@ impl fmt::Display for Address {
 
 /// Parses a device's address.
 pub(super) fn address(leaf: &Leaf<'_>) -> Result<Address, Expected> {
-    let address = leaf.text().ok_or(NotAnAddress).and_then(str::parse);
-    address.map_err(|error: NotAnAddress| error.to_string())
+    let text = leaf.text().ok_or_else(|| NotAnAddress.to_string())?;
+    text.parse()
+        .map_err(|error: NotAnAddress| missing_brackets(text).unwrap_or_else(|| error.to_string()))
 }
 
 #[cfg(test)]
@@ -120,6 +132,25 @@ mod tests {
             let address: Address = text.parse().unwrap();
             assert_eq!((address.to_string().as_str(), address.port()), (shown, port));
             assert_eq!(shown.parse(), Ok(address));
+        }
+    }
+
+    #[test]
+    fn an_ipv6_address_that_may_end_in_a_port_needs_brackets() {
+        let expected = missing_brackets("fd00::5:1884").unwrap();
+        assert!(
+            expected.contains("[fd00::5]:1884") && expected.contains("[fd00::5:1884]"),
+            "{expected}"
+        );
+        for clear in [
+            "fd00::5",
+            "2001:db8:0:0:0:0:0:1",
+            "fd00::5:abc",
+            "[fd00::5]:80",
+            "plug:80",
+            "::1",
+        ] {
+            assert_eq!(missing_brackets(clear), None, "{clear}");
         }
     }
 
@@ -148,6 +179,7 @@ mod tests {
             "192.168.1.256",
             "a b",
             "fe80::1%eth0",
+            "fd00::5:80",
         ];
         for text in bad {
             assert_eq!(text.parse::<Address>(), Err(NotAnAddress), "{text:?}");

@@ -7,7 +7,7 @@ use planner::Slug;
 use serde_json::{Value, json};
 
 use super::{
-    address::host_and_port,
+    address::{host_and_port, missing_brackets},
     credentials::{Files, password},
     layers::Layer,
     parse,
@@ -171,7 +171,12 @@ fn named_brokers(table: &mut Table<'_>) -> Read<NamedBrokers> {
 
 fn named_broker(leaf: &Leaf<'_>) -> Result<(String, Option<u16>), Expected> {
     let broker = leaf.text().and_then(host_and_port);
-    broker.ok_or_else(|| "a host, host:port or [v6]:port, such as broker.lan or 192.168.1.2:1884".to_owned())
+    broker.ok_or_else(|| {
+        let brackets = leaf.text().and_then(missing_brackets);
+        brackets.unwrap_or_else(|| {
+            "a host, host:port or [v6]:port, such as broker.lan or 192.168.1.2:1884".to_owned()
+        })
+    })
 }
 
 fn brokers(table: &mut Table<'_>, named: NamedBrokers, default_port: u16) -> Read<Vec<Broker>> {
