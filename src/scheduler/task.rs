@@ -2,13 +2,10 @@
 //!
 //! It never waits for a device, a listener or the disk. Replies do: see [`HeldReplies`].
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc};
 
 use planner::{Power, rules::Rules};
-use tokio::{
-    sync::mpsc::{self, error::TrySendError},
-    time::{Instant, sleep_until},
-};
+use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -26,12 +23,8 @@ use crate::{
         sent_reply::SentReply,
     },
     store::Section,
-    system::{clock::Clock, overflow::Overflow, tasks::Tasks},
+    system::{clock::Clock, clock_sleep::ClockSleep, overflow::Overflow, tasks::Tasks},
 };
-
-/// The clocks are read at least this often while something waits: tokio's timers stand still while the machine is
-/// suspended, and what is over then must be done at once.
-const CLOCK_CHECK: Duration = Duration::from_secs(1);
 
 /// What the task is made of.
 #[derive(Debug)]
@@ -111,8 +104,9 @@ impl SchedulerTask {
     pub async fn run(mut self, stop: CancellationToken) {
         self.handle(SchedulerEvent::Tick);
         let (updates, device_owner) = (self.updates.clone(), self.device_owner.clone());
+        let mut sleep = ClockSleep::new(self.clock.clone());
         loop {
-            let wake = self.wake();
+            let wake = self.scheduler.next_deadline();
             let event = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
@@ -150,7 +144,7 @@ impl SchedulerTask {
                     }
                     None
                 }
-                () = sleep_until(wake) => Some(SchedulerEvent::Tick),
+                () = sleep.until(wake) => Some(SchedulerEvent::Tick),
             };
             if let Some(event) = event {
                 self.handle(event);
@@ -229,14 +223,6 @@ impl SchedulerTask {
                 let event = self.event_of(message);
                 self.handle(event);
             }
-        }
-    }
-
-    fn wake(&self) -> Instant {
-        let clock_check = Instant::now() + CLOCK_CHECK;
-        match self.scheduler.next_deadline() {
-            Some(at) => self.clock.instant_of(at).min(clock_check),
-            None => Instant::now() + 60 * CLOCK_CHECK,
         }
     }
 

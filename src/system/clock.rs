@@ -9,7 +9,10 @@ use jiff::{SignedDuration, Timestamp};
 use planner::{Now, Steady};
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
 
 /// The wall clock and the steady clock. Steered clocks follow tokio's (possibly paused) time from a chosen moment, so
 /// that a test can live through a year, set the wall clock and suspend the machine.
@@ -27,11 +30,17 @@ enum ClockSource {
     Steered {
         start: Timestamp,
         since: Instant,
-        /// How far the wall clock was set, in ms.
-        set_ms: Arc<AtomicI64>,
-        /// How long the machine was suspended, in ms.
-        suspended_ms: Arc<AtomicI64>,
+        shift: watch::Sender<ClockShift>,
     },
+}
+
+/// How a steered clock was moved against tokio's.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct ClockShift {
+    /// How far the wall clock was set.
+    set: SignedDuration,
+    /// How long the machine was suspended.
+    suspended: SignedDuration,
 }
 
 /// The clocks when something was written down, so that lengths go on after a restart.
@@ -71,8 +80,7 @@ impl Clock {
         Self(ClockSource::Steered {
             start,
             since: Instant::now(),
-            set_ms: Arc::default(),
-            suspended_ms: Arc::default(),
+            shift: watch::Sender::default(),
         })
     }
 
@@ -89,8 +97,8 @@ impl Clock {
     pub fn now(&self) -> Timestamp {
         match &self.0 {
             ClockSource::System { .. } => Timestamp::now(),
-            ClockSource::Steered { start, set_ms, .. } => {
-                let set = SignedDuration::from_millis(set_ms.load(Ordering::Relaxed));
+            ClockSource::Steered { start, shift, .. } => {
+                let set = shift.borrow().set;
                 let passed = self.since_boot();
                 start.saturating_add(passed.saturating_add(set)).unwrap_or(*start)
             }
@@ -117,12 +125,9 @@ impl Clock {
                 let nanos = i32::try_from(since_boot.tv_nsec).unwrap_or_default();
                 SignedDuration::new(since_boot.tv_sec, nanos)
             }
-            ClockSource::Steered {
-                since, suspended_ms, ..
-            } => {
+            ClockSource::Steered { since, shift, .. } => {
                 let passed = SignedDuration::try_from(since.elapsed()).unwrap_or(SignedDuration::MAX);
-                let suspended = SignedDuration::from_millis(suspended_ms.load(Ordering::Relaxed));
-                passed.saturating_add(suspended)
+                passed.saturating_add(shift.borrow().suspended)
             }
         }
     }
@@ -193,15 +198,23 @@ impl Clock {
 
     /// Sets a steered wall clock and all its clones, as a time server would. The system's clock is left as it is.
     pub fn jump(&self, by: SignedDuration) {
-        if let ClockSource::Steered { set_ms, .. } = &self.0 {
-            set_ms.fetch_add(millis(by), Ordering::Relaxed);
+        if let ClockSource::Steered { shift, .. } = &self.0 {
+            shift.send_modify(|shift| shift.set = shift.set.saturating_add(by));
         }
     }
 
     /// Suspends a steered machine: both clocks go on, tokio's timers stand still.
     pub fn suspend(&self, length: SignedDuration) {
-        if let ClockSource::Steered { suspended_ms, .. } = &self.0 {
-            suspended_ms.fetch_add(millis(length), Ordering::Relaxed);
+        if let ClockSource::Steered { shift, .. } = &self.0 {
+            shift.send_modify(|shift| shift.suspended = shift.suspended.saturating_add(length));
+        }
+    }
+
+    /// The shifts of a steered clock to come.
+    pub(super) fn shifts(&self) -> Option<watch::Receiver<ClockShift>> {
+        match &self.0 {
+            ClockSource::System { .. } => None,
+            ClockSource::Steered { shift, .. } => Some(shift.subscribe()),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod app_supervisor;
 pub mod clock;
+pub(crate) mod clock_sleep;
 pub(crate) mod files;
 pub(crate) mod http;
 pub(crate) mod interfaces;
