@@ -13,6 +13,7 @@ mod context;
 mod countdown;
 pub mod energy;
 mod finder;
+mod first_connects;
 #[cfg(test)]
 mod fuzz;
 mod lifecycle;

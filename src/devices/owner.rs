@@ -25,6 +25,7 @@ use super::{
     context::Context,
     countdown::{ArmedCountdowns, CountdownRegistry},
     finder::Finder,
+    first_connects::FirstConnects,
     mailbox::{Mailbox, WorkerMsg},
     worker::Worker,
 };
@@ -53,10 +54,6 @@ const INBOX: usize = 64;
 /// for their last replies.
 const STOP_BUDGET: Duration = Duration::from_millis(500);
 
-/// From the first connect of one device to that of the next. A thousand connects at once would delay the event loop, and
-/// a burst of logins overloads Wi-Fi.
-const BETWEEN_FIRST_CONNECTS: Duration = Duration::from_millis(1);
-
 /// From one device to the next when all are connected again.
 const BETWEEN_RESCANS: Duration = Duration::from_millis(50);
 
@@ -81,6 +78,7 @@ pub struct DeviceOwner {
     /// For the finder.
     configured: watch::Sender<Arc<DeviceSet>>,
     identities: IdentityRegistry,
+    first_connects: FirstConnects,
     workers: HashMap<DeviceId, WorkerHandle>,
     /// Workers of removed devices, while they end, by the id of the worker that waits for them.
     draining: HashMap<DeviceId, JoinHandle<()>>,
@@ -165,6 +163,7 @@ impl DeviceOwner {
             sections,
             network: NetworkSearch::new(devices.area.clone()),
             configured: watch::Sender::new(Arc::new(devices.clone())),
+            first_connects: FirstConnects::new(),
             workers: HashMap::new(),
             draining: HashMap::new(),
         };
@@ -192,6 +191,7 @@ impl DeviceOwner {
                 () = stop.cancelled() => break,
                 message = self.inbox.recv() => match message {
                     Some(DeviceMsg::Command(command)) => self.route(command),
+                    Some(DeviceMsg::BridgeOnline) => self.first_connects.on_online(),
                     Some(DeviceMsg::Rescan) => self.rescan(),
                     Some(DeviceMsg::OffBy(path, end)) => {
                         let message = WorkerMsg::OffBy(path.outlet, end);
@@ -205,6 +205,7 @@ impl DeviceOwner {
                     Some(DeviceMsg::Reload(devices)) => self.reload(devices),
                     None => break,
                 },
+                () = self.first_connects.give_turn() => {}
                 back = self.network.back() => self.rescan_those(&back),
                 _ = save_energy.tick() => self.save_energy(),
                 () = self.countdowns.changed() => self.save_countdowns(),
@@ -231,7 +232,6 @@ impl DeviceOwner {
         self.configured.send_replace(Arc::new(devices.clone()));
         self.identities.configure(&devices.devices);
         let polling = Arc::new(devices.polling);
-        let mut first_connect = Instant::now();
         for device in devices.devices {
             let settings = WorkerSettings {
                 config: Arc::new(device),
@@ -244,8 +244,7 @@ impl DeviceOwner {
                     changed
                 });
             } else {
-                self.spawn_worker(settings, first_connect);
-                first_connect += BETWEEN_FIRST_CONNECTS;
+                self.spawn_worker(settings);
             }
         }
     }
@@ -282,7 +281,7 @@ impl DeviceOwner {
         self.apply_devices(devices);
     }
 
-    fn spawn_worker(&mut self, settings: WorkerSettings, first_connect: Instant) {
+    fn spawn_worker(&mut self, settings: WorkerSettings) {
         let id = settings.config.id.clone();
         let (inbox, messages) = mpsc::channel(INBOX);
         let (settings, settings_changes) = watch::channel(settings);
@@ -299,7 +298,7 @@ impl DeviceOwner {
         let (countdowns, totals) = (self.countdowns.clone(), self.totals.clone());
         let worker = Box::new(Worker::new(context, countdowns, totals, handed_over.clone()));
         // On the heap, and there from the start: its states are large, and every move of the task would copy them.
-        let run = Box::pin(worker.run(first_connect));
+        let run = Box::pin(worker.run(self.first_connects.add()));
         let predecessor = self.draining.remove(&id);
         let task = self.tasks.spawn(format!("device {id}"), async move {
             // One worker at a time sends requests to a device.

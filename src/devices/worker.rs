@@ -39,6 +39,8 @@ use crate::domain::{
 
 /// Between probes while a command is pending: it lives 10 s by default.
 const PROBE_FOR_COMMAND: Duration = Duration::from_secs(1);
+/// A device that is not given its turn connects after this.
+const FIRST_CONNECT_MAX: Duration = Duration::from_mins(1);
 /// For removing the OFF rules of a strip before another client serves it.
 const HAND_OVER: Duration = Duration::from_secs(3);
 /// From a failed exchange to the next one.
@@ -126,9 +128,9 @@ impl Worker {
 
     /// Runs until the stop. Pending commands are dropped then, and their replies send `shutting_down`.
     // Boxed: the future would have room for the worker twice, as its argument and as the variable that it is moved to.
-    pub(super) async fn run(mut self: Box<Self>, first_connect: Instant) {
+    pub(super) async fn run(mut self: Box<Self>, turn: CancellationToken) {
         self.context.send_report().await;
-        let mut step = NextStep::Wait(first_connect);
+        let mut step = self.wait_for_turn(turn).await;
         loop {
             step = match step {
                 NextStep::Connect => self.connect().await.unwrap_or(NextStep::Stop),
@@ -146,6 +148,15 @@ impl Worker {
             self.apply_messages();
             let removal = Removal::new(&mut self.context, &mut self.countdowns, &mut self.off_rules);
             Box::pin(removal.run()).await;
+        }
+    }
+
+    /// Waits until this device is to be connected first. A command waits no longer than for any other probe.
+    async fn wait_for_turn(&mut self, turn: CancellationToken) -> NextStep {
+        let waiting = self.wait(Instant::now() + FIRST_CONNECT_MAX);
+        match turn.run_until_cancelled(waiting).await {
+            Some(step) => step.unwrap_or(NextStep::Stop),
+            None => NextStep::Connect,
         }
     }
 

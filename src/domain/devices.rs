@@ -204,6 +204,8 @@ pub enum DeviceMsg {
     /// Reply `superseded` to every waiting command that would switch the outlet on, or toggle it. For a whole strip: its
     /// outlets too.
     Withdraw(OutletPath),
+    /// The bridge is online at the broker, or there is none to wait for: devices are connected faster.
+    BridgeOnline,
     /// Connect to all devices again. Each device has a limit of logins, and connects later if it is reached.
     Rescan,
     /// The wanted OFF rules of the bridge on an outlet. They are written between commands; reports contain the result.

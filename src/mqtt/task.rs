@@ -75,6 +75,8 @@ use planner::{DeviceId, GroupId, OutletPath, Power, ScheduleId, rules::Rules};
 const HEALTH_INTERVAL: Duration = Duration::from_mins(1);
 /// How often the loop checks that it is in time.
 const HEARTBEAT: Duration = Duration::from_secs(1);
+/// After the start devices are not held any more, whatever the broker does.
+const ONLINE_WITHIN: Duration = Duration::from_secs(5);
 /// How long the loop waits after the stop for reports and replies of the other tasks.
 const DRAIN_TIME: Duration = Duration::from_millis(550);
 /// How long a response waits for the state file.
@@ -171,6 +173,8 @@ pub struct MqttTask {
     history: EnergyHistory,
     inbox: mpsc::UnboundedReceiver<MqttMsg>,
     devices: mpsc::Sender<DeviceMsg>,
+    /// The device owner does not know yet that the bridge is online.
+    are_devices_held: bool,
     updates: mpsc::Receiver<SchedulerUpdate>,
     /// `None` once the last worker ended.
     reports: Option<mpsc::Receiver<DeviceEvent>>,
@@ -245,6 +249,7 @@ impl MqttTask {
             ),
             inbox,
             devices: channels.devices,
+            are_devices_held: true,
             updates: channels.updates,
             reports: Some(channels.reports),
             pages,
@@ -266,6 +271,7 @@ impl MqttTask {
         let mut heartbeat = interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut next_health = Instant::now();
+        let online_by = Instant::now() + ONLINE_WITHIN;
         while !self.is_drained() {
             let due = self.publisher.next_due();
             let drain_until = self.closing.map(|since| since + DRAIN_TIME);
@@ -290,6 +296,9 @@ impl MqttTask {
                         self.follow_inventory();
                     }
                     let now = Instant::now();
+                    if now >= online_by {
+                        self.release_devices();
+                    }
                     self.health.on_lag(now.duration_since(expected));
                     if now >= next_health || self.health.has_new_section_issues() {
                         next_health = now + HEALTH_INTERVAL;
@@ -328,6 +337,7 @@ impl MqttTask {
                 }
                 self.publisher.on_disconnected();
                 self.show_broker(false);
+                self.release_devices();
             }
             LinkEvent::Message {
                 topic,
@@ -337,6 +347,13 @@ impl MqttTask {
             // The link logs it, and health counts it.
             LinkEvent::SubscriptionRefused { filter } => self.publisher.on_subscription_refused(&filter),
             LinkEvent::SubscriptionsGivenUp { filters } => self.publisher.on_subscriptions_given_up(&filters),
+        }
+    }
+
+    /// Devices are connected slowly until the bridge is online: its own state came back from the broker, or it will not.
+    fn release_devices(&mut self) {
+        if self.are_devices_held {
+            self.are_devices_held = self.devices.try_send(DeviceMsg::BridgeOnline).is_err();
         }
     }
 
@@ -377,7 +394,10 @@ impl MqttTask {
             Route::Groups => self.publisher.on_group_list(retain.then_some(payload)),
             // What was retained before is of an earlier run, and replaced.
             Route::BridgeState | Route::BridgeHealth if retain => {}
-            Route::BridgeState => self.publisher.on_bridge_state(payload),
+            Route::BridgeState => {
+                self.publisher.on_bridge_state(payload);
+                self.release_devices();
+            }
             Route::BridgeHealth => self.publisher.on_bridge_health(topic, payload),
             Route::Command { target, verb } => self.on_command(&target, &verb, payload, ReplyTo::Broker),
             Route::Schedule { group, schedule } => {

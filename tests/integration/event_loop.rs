@@ -186,7 +186,7 @@ impl LoopHarness {
         let task = tasks.spawn("event loop", async move {
             Box::pin(running).await;
         });
-        let harness = Self {
+        let mut harness = Self {
             broker,
             probe,
             messages,
@@ -199,6 +199,9 @@ impl LoopHarness {
         };
         let online = |state: &Value| state["state"] == "online";
         harness.expect("bridge/state", online).await;
+        // Devices wait for it.
+        let message = timeout(PATIENCE, harness.device_messages.recv()).await.unwrap();
+        assert!(matches!(message, Some(DeviceMsg::BridgeOnline)), "{message:?}");
         harness
     }
 

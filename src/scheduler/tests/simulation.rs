@@ -1176,7 +1176,7 @@ impl Simulation {
                 }
                 return;
             }
-            DeviceMsg::Rescan | DeviceMsg::Reload(_) => return,
+            DeviceMsg::BridgeOnline | DeviceMsg::Rescan | DeviceMsg::Reload(_) => return,
         };
         self.last_turn += 1;
         let turn = *intent.turn.get_or_insert(self.last_turn);
