@@ -28,6 +28,13 @@ use crate::{
     system::{Secret, tasks::Tasks},
 };
 
+const HOW_TO_START: &str = "
+Start the bridge:
+  tapo2mqtt
+  sudo systemctl enable --now tapo2mqtt   with the Debian package
+  docker compose up -d                    with Docker
+";
+
 /// How long the broker may take to let us in.
 const BROKER_BUDGET: Duration = Duration::from_secs(5);
 /// Where the package keeps the settings.
@@ -61,9 +68,7 @@ pub(super) async fn setup(args: &DiscoverArgs, settings: &SettingsArgs) -> Resul
     write(&file, &answers.text())?;
     output::print(&format!("\nWritten: {}\n", file.display()))?;
     check(&SettingsArgs { config: Some(file) }).await?;
-    output::print(
-        "\nStart the bridge: tapo2mqtt, or sudo systemctl enable --now tapo2mqtt with the Debian package\n",
-    )
+    output::print(HOW_TO_START)
 }
 
 /// The file to write. One that exists is never changed, nor is one made that would be used instead of it.
