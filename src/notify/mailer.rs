@@ -124,6 +124,8 @@ fn why(error: &Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
     use crate::system::clock::Clock;
 
@@ -143,8 +145,12 @@ mod tests {
             text: text.to_owned(),
             is_alarm: true,
         };
-        let now = Clock::steered("2026-11-21T19:50:00Z".parse().unwrap()).read();
-        let mail = mailer.unwrap().compose(&message, &[Notice::test(now)]).unwrap();
+        let at: Timestamp = "2026-11-21T19:50:00Z".parse().unwrap();
+        let notice = Notice {
+            at,
+            ..Notice::test(Clock::steered(at).read())
+        };
+        let mail = mailer.unwrap().compose(&message, &[notice]).unwrap();
         String::from_utf8(mail.formatted()).unwrap()
     }
 
