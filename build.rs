@@ -48,20 +48,27 @@ fn main() -> io::Result<()> {
     fs::write(out.join("assets.rs"), list)
 }
 
-/// Without indentation, and without comments that are lines of their own. A line stays a line, so that a browser names
-/// the line of the source.
+/// Without indentation and comments. A line stays a line, so that a browser names the line of the source.
 fn shortened(text: &str) -> String {
     let mut in_comment = false;
     let mut short = String::with_capacity(text.len());
     for line in text.lines().map(str::trim) {
         let opens = line.starts_with("/*");
         if !(in_comment || opens || line.starts_with("//")) {
-            short.push_str(line);
+            short.push_str(without_comment(line));
         }
         in_comment = (in_comment || opens) && !line.ends_with("*/");
         short.push('\n');
     }
     short
+}
+
+/// A line without what ` // ` begins, where that is not in a text.
+fn without_comment(line: &str) -> &str {
+    match line.split_once(" // ") {
+        Some((code, _)) if code.matches(['"', '`', '\'']).count().is_multiple_of(2) => code.trim_end(),
+        _ => line,
+    }
 }
 
 /// A style sheet without the spaces and line ends that have no meaning; rules and not lines are what a browser names.

@@ -3,7 +3,7 @@
 import { h, keyed, replace, set, text } from "./dom.js";
 import { icon } from "./icons.js";
 import { everySecond, now } from "./clock.js";
-import { clock, startOfDay, when } from "./format.js";
+import { capital, clock, startOfDay, when } from "./format.js";
 import { groups, groupState, info, topic, watch } from "./store.js";
 import { ask, message, request, say } from "./commands.js";
 import { edit } from "./editor.js";
@@ -120,7 +120,9 @@ function groupView(id, scope) {
     status.dataset.tone = said.tone;
     status.dataset.on = String(state.state === "ON");
     text(decided, said.decided);
-    text(reason, [state.reason, next(state)].filter(Boolean).join(" · "));
+    // A thermostat shows its reason itself.
+    const own = state.temperature_unit === undefined && state.reason;
+    text(reason, capital([own, next(state)].filter(Boolean).join(" · ")));
     problem.show();
     const key = JSON.stringify([state.schedules, state.override_until, state.mode, state.next_change, info().vacation]);
     if (key !== known) load((known = key));

@@ -41,10 +41,13 @@ export function describe(one) {
   }
   if (one.source === "vacation") return { tone: "off", icon: "suitcase", words: t.state.vacation };
   if (one.source === "schedule" && one.next_change) {
-    const words = one.rule
-      ? t.state.scheduleOn(capital(named(one.rule)), atWhen(one.next_change))
-      : t.state.scheduleOff(atWhen(one.next_change));
-    return { tone: tone(one.state), icon: "week", words };
+    const change = `${one.expected} ${one.next_state}`;
+    const at = atWhen(one.next_change);
+    // A thermostat is off in its windows too.
+    const ends = change === "ON OFF" && one.rule && t.state.scheduleOn(capital(named(one.rule)), at);
+    const starts = change === "OFF ON" && !one.rule && t.state.scheduleOff(at);
+    const words = ends || starts || next(one);
+    if (words) return { tone: tone(one.state), icon: "week", words };
   }
   if (one.state === "OFF") return { tone: "off", icon: null, words: t.state.off };
   const words = one.on_since ? t.state.onFor(lasted(one.on_since)) : t.state.on;
@@ -62,7 +65,8 @@ export function describeGroup(state) {
   const tripped = state.safety === "tripped";
   const shown = state.state == null ? t.state.groupUnknown : capital(onOff(state.state));
   const cause = {
-    safety: t.cause.safety,
+    // A thermostat is off for want of a value too.
+    safety: (tripped || state.temperature_unit === undefined) && t.cause.safety,
     override: t.cause.override,
     vacation: t.cause.vacation,
     schedule: state.rule ? t.cause.schedule(named(state.rule)) : t.cause.noSchedule,
@@ -79,6 +83,6 @@ export function next(state) {
   const to = state.next_state;
   if (!to) return null;
   const time = atWhen(state.next_change);
-  if (to === state.state) return to === "ON" ? t.state.staysOn(time) : t.state.staysOff(time);
+  if (to === (state.expected ?? state.state)) return to === "ON" ? t.state.staysOn(time) : t.state.staysOff(time);
   return to === "ON" ? t.state.onAt(time) : t.state.offAt(time);
 }
