@@ -26,7 +26,7 @@ fn mqtt() {
         ("[mqtt]\nhosts = []", "mqtt.hosts"),
         ("[mqtt]\nhosts = 'a'", "mqtt.hosts"),
         ("[mqtt]\nhosts = ['a', 'b:0']", "mqtt.hosts[1]"),
-        ("[mqtt]\nhosts = ['a', 'fd00::5:1884']", "\"[fd00::5]:1884\""),
+        ("[mqtt]\nhosts = ['a', 'fd00::5:1884']", "mqtt.hosts[1]"),
         ("[mqtt]\nhosts = ['a', 'A:1883']", "mqtt.hosts"),
         ("[mqtt]\nhosts = ['a']\nhost = 'b'", "mqtt.hosts"),
         ("[mqtt]\nhosts = ['a']\nport = 1884", "mqtt.port"),
