@@ -1,14 +1,25 @@
 //! Which broker is tried next. No I/O.
 
+use std::time::Duration;
+
 use rumqttc::MqttOptions;
 
-use crate::{Broker, connection_state::ConnectionState};
+use crate::{Broker, connection_state::ConnectionState, options::CONNECT_TIMEOUT};
+
+/// The longest attempt where another broker waits.
+pub(crate) const LONGEST_OF_SEVERAL: Duration = Duration::from_secs(3);
+/// The shortest one. A cluster that elects a leader answers no attempt that began before, and the next one at once.
+const SHORTEST_OF_SEVERAL: Duration = Duration::from_millis(1500);
+/// So many times longer than the one that was accepted last.
+const TIMES_LONGER: u32 = 20;
 
 /// The brokers in the order in which they are tried, each with the options of its client. Never empty.
 #[derive(Debug)]
 pub(crate) struct BrokerList {
     brokers: Vec<(Broker, MqttOptions)>,
     current: usize,
+    /// How long the attempt took that a broker accepted last.
+    accepted_in: Option<Duration>,
 }
 
 /// What follows the end of a connection or an attempt.
@@ -23,7 +34,11 @@ pub(crate) enum NextAttempt {
 impl BrokerList {
     /// The brokers in this order.
     pub(crate) fn new(brokers: Vec<(Broker, MqttOptions)>) -> Self {
-        Self { brokers, current: 0 }
+        Self {
+            brokers,
+            current: 0,
+            accepted_in: None,
+        }
     }
 
     /// How many there are.
@@ -39,6 +54,22 @@ impl BrokerList {
     /// The position of that broker.
     pub(crate) fn position(&self) -> usize {
         self.current
+    }
+
+    /// How long an attempt may take.
+    pub(crate) fn connect_timeout(&self) -> Duration {
+        match (self.brokers.len(), self.accepted_in) {
+            (0 | 1, _) => Duration::from_secs(CONNECT_TIMEOUT),
+            (_, None) => LONGEST_OF_SEVERAL,
+            (_, Some(accepted_in)) => {
+                (accepted_in * TIMES_LONGER).clamp(SHORTEST_OF_SEVERAL, LONGEST_OF_SEVERAL)
+            }
+        }
+    }
+
+    /// A broker accepted the connection, this long after the attempt began.
+    pub(crate) fn on_accepted(&mut self, after: Duration) {
+        self.accepted_in = Some(after);
     }
 
     /// Its connection ended in this state. After a stable one all are tried again from the first one. One that accepts
@@ -89,6 +120,20 @@ mod tests {
         assert_eq!(brokers.position(), 1, "it closes what it accepted");
         assert_eq!(brokers.on_ended(ConnectionState::Stable), NextAttempt::First);
         assert_eq!(brokers.position(), 0);
+    }
+
+    #[test]
+    fn an_attempt_takes_little_longer_than_those_before_may() {
+        let mut brokers = list(2);
+        let mut after = |milliseconds| {
+            brokers.on_accepted(Duration::from_millis(milliseconds));
+            brokers.connect_timeout().as_millis()
+        };
+        assert_eq!([after(3), after(100), after(2_000)], [1_500, 2_000, 3_000]);
+        assert_eq!(list(2).connect_timeout(), LONGEST_OF_SEVERAL, "nothing is known");
+        let mut one = list(1);
+        one.on_accepted(Duration::from_millis(3));
+        assert_eq!(one.connect_timeout(), Duration::from_secs(CONNECT_TIMEOUT));
     }
 
     #[test]

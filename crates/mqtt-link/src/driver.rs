@@ -22,7 +22,7 @@ use crate::{
     connection_state::ConnectionState,
     driver_event::DriverEvent,
     fault::Stage,
-    options::{self, CONNECT_TIMEOUT},
+    options,
     outbox::MAX_INFLIGHT,
     reconnect::{Connected, Notice, Reconnect, Recovery},
     session::Session,
@@ -38,8 +38,6 @@ const CHANNEL_CAPACITY: usize = 16;
 #[must_use = "the link has no connection unless its driver runs"]
 pub struct Driver {
     brokers: BrokerList,
-    /// In seconds.
-    connect_timeout: u64,
     events: mpsc::Sender<DriverEvent>,
     stop: CancellationToken,
     backoff: Backoff,
@@ -66,16 +64,11 @@ enum DriverState {
 
 impl Driver {
     /// A driver that runs until `stop`, and the events it reports.
-    pub(crate) fn new(
-        brokers: BrokerList,
-        connect_timeout: u64,
-        stop: CancellationToken,
-    ) -> (Self, mpsc::Receiver<DriverEvent>) {
+    pub(crate) fn new(brokers: BrokerList, stop: CancellationToken) -> (Self, mpsc::Receiver<DriverEvent>) {
         let (sender, events) = mpsc::channel(CHANNEL_CAPACITY);
         let driver = Self {
             backoff: Backoff::of(brokers.len()),
             brokers,
-            connect_timeout,
             events: sender,
             stop,
             reconnect: Reconnect::default(),
@@ -115,10 +108,11 @@ impl Driver {
         let keep_alive = options.keep_alive();
         let abort = self.stop.child_token();
         let (client, mut client_events) = AsyncClient::builder(options).capacity(MAX_INFLIGHT).build();
-        client_events.set_network_options(options::network(self.connect_timeout));
+        client_events.set_network_options(options::network());
         let mut session = Some(Session::new(client, broker.to_string(), abort.clone()));
         let mut state = DriverState::Connecting;
-        let mut answer_by = Instant::now() + 2 * Duration::from_secs(CONNECT_TIMEOUT);
+        let started = Instant::now();
+        let mut answer_by = started + self.brokers.connect_timeout();
         let fault = loop {
             // Cancelling a poll that connects restarts the connect. So only drop a poll together with its connection.
             let polled = select! {
@@ -130,9 +124,12 @@ impl Driver {
                 // It sent DISCONNECT.
                 Ok(Err(ConnectionError::RequestsDone)) => return ConnectionEnd::Final,
                 Ok(Err(error)) => break LinkFault::from_client(&error, state.stage()),
-                Err(_) => break LinkFault::Silent,
+                Err(_) => break state.silence(),
             };
             let is_answer = matches!(event, Event::Incoming(_));
+            if matches!(event, Event::Incoming(Incoming::ConnAck(_))) {
+                self.brokers.on_accepted(started.elapsed());
+            }
             let is_ping = event == Event::Outgoing(Outgoing::PingReq);
             state = self.next_state(broker, state, &event);
             if let Some(event) = DriverEvent::from_client(event, &mut session) {
@@ -251,6 +248,14 @@ fn seconds(length: Duration) -> String {
 }
 
 impl DriverState {
+    /// What it means that nothing came.
+    fn silence(self) -> LinkFault {
+        match self {
+            Self::Connecting => LinkFault::Timeout,
+            Self::Connected { .. } => LinkFault::Silent,
+        }
+    }
+
     fn stage(self) -> Stage {
         match self {
             Self::Connecting => Stage::Connecting,

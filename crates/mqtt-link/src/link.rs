@@ -61,7 +61,7 @@ impl Link {
     pub fn open(options: LinkOptions) -> Result<(Self, Driver), LinkError> {
         let stop = CancellationToken::new();
         let brokers = BrokerList::new(options.to_clients(Some(&options.will))?);
-        let (driver, driver_events) = Driver::new(brokers, options.connect_timeout(), stop.clone());
+        let (driver, driver_events) = Driver::new(brokers, stop.clone());
         let link = Self {
             outbox: Outbox::new([options.subscriptions, options.optional_subscriptions.clone()].concat()),
             session: None,

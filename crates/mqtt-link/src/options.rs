@@ -20,8 +20,6 @@ const BROKER_HOST: &str = "broker's host";
 const PACKET_IDS: u16 = 1024;
 /// For DNS, TCP, TLS and CONNACK together, and for each flush; in seconds.
 pub(crate) const CONNECT_TIMEOUT: u64 = 5;
-/// The same where another broker waits.
-const CONNECT_TIMEOUT_EACH: u64 = 3;
 
 /// Addresses of the brokers, credentials, last will and subscriptions.
 #[derive(Debug, Clone)]
@@ -103,14 +101,6 @@ impl LinkOptions {
         client
     }
 
-    /// For one attempt, in seconds.
-    pub(crate) fn connect_timeout(&self) -> u64 {
-        match self.brokers.len() {
-            0 | 1 => CONNECT_TIMEOUT,
-            _ => CONNECT_TIMEOUT_EACH,
-        }
-    }
-
     fn validate(&self) -> Result<(), LinkError> {
         if self.brokers.is_empty() {
             return Err(LinkError::Empty { what: BROKER_HOST });
@@ -142,11 +132,11 @@ impl LinkOptions {
     }
 }
 
-/// The client's network options, with the timeout of an attempt in seconds.
-pub(crate) fn network(connect_timeout: u64) -> NetworkOptions {
+/// The client's network options.
+pub(crate) fn network() -> NetworkOptions {
     let mut network = NetworkOptions::new();
     network.set_tcp_nodelay(true);
-    network.set_connection_timeout(connect_timeout);
+    network.set_connection_timeout(CONNECT_TIMEOUT);
     network
 }
 

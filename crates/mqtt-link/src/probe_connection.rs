@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use rumqttc::{AsyncClient, Event, EventLoop, Incoming, MqttOptions, NetworkOptions, PublishOptions, QoS};
+use rumqttc::{AsyncClient, Event, EventLoop, Incoming, MqttOptions, PublishOptions, QoS};
 use tokio::time::timeout;
 
-use crate::{LinkError, LinkFault, LinkOptions, Topic, fault::Stage, options};
+use crate::{
+    LinkError, LinkFault, LinkOptions, Topic, broker_list::LONGEST_OF_SEVERAL, fault::Stage, options,
+};
 
 /// How long after SUBACK or PUBACK a message may arrive. Brokers send both together.
 pub(crate) const MESSAGE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -20,7 +22,6 @@ pub(crate) struct ProbeConnection {
 /// How a probe connects.
 pub(crate) struct ProbeOptions {
     brokers: Vec<MqttOptions>,
-    network: NetworkOptions,
 }
 
 impl ProbeConnection {
@@ -31,7 +32,6 @@ impl ProbeConnection {
         let clients = options.to_clients(None)?;
         Ok(ProbeOptions {
             brokers: clients.into_iter().map(|(_, client)| client).collect(),
-            network: options::network(options.connect_timeout()),
         })
     }
 
@@ -43,8 +43,12 @@ impl ProbeConnection {
         limit: Duration,
     ) -> Result<Self, LinkFault> {
         let mut fault = LinkFault::UnknownHost;
+        let limit = match options.brokers.len() {
+            0 | 1 => limit,
+            _ => limit.min(LONGEST_OF_SEVERAL),
+        };
         for broker in &options.brokers {
-            match Self::open_at(broker.clone(), options.network.clone(), filter, limit).await {
+            match Self::open_at(broker.clone(), filter, limit).await {
                 Ok(connection) => return Ok(connection),
                 Err(why) => fault = why,
             }
@@ -52,14 +56,9 @@ impl ProbeConnection {
         Err(fault)
     }
 
-    async fn open_at(
-        broker: MqttOptions,
-        network: NetworkOptions,
-        filter: &str,
-        limit: Duration,
-    ) -> Result<Self, LinkFault> {
+    async fn open_at(broker: MqttOptions, filter: &str, limit: Duration) -> Result<Self, LinkFault> {
         let (client, mut events) = AsyncClient::builder(broker).capacity(4).build();
-        events.set_network_options(network);
+        events.set_network_options(options::network());
         let mut connection = Self { client, events };
         timeout(limit, connection.connected())
             .await
