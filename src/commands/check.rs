@@ -89,7 +89,7 @@ fn file(sources: &Sources) -> String {
 fn zone(rules: &Rules) -> Row {
     let zone = &rules.location.zone;
     let name = zone.iana_name().unwrap_or("that of the system");
-    let now = Clock::system().now().to_zoned(zone.clone());
+    let now = Clock::system().now().to_zoned_datetime(zone.clone());
     let text = format!("{name}, where it is {}", now.strftime("%F %R"));
     let has_schedules = rules.groups.iter().any(|group| !group.schedules.is_empty());
     if has_schedules && matches!(name, "UTC" | "Etc/UTC") {

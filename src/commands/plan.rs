@@ -94,7 +94,7 @@ pub(super) fn plan(args: &PlanArgs, settings: &SettingsArgs) -> Result<(), ExitE
 fn look(rules: &Rules, from: Timestamp, days: u16) -> PlanOutlook {
     let zone = &rules.location.zone;
     let until = from
-        .to_zoned(zone.clone())
+        .to_zoned_datetime(zone.clone())
         .checked_add(Span::new().days(days))
         .map_or(Timestamp::MAX, |end| end.timestamp());
     let (overrides, safety, energy_limits) =
@@ -184,7 +184,9 @@ fn word(state: Option<Power>, target: Option<&Value>) -> String {
 
 /// To the second, with the offset of the place at that time.
 fn rfc3339(at: Timestamp, zone: &TimeZone) -> String {
-    at.to_zoned(zone.clone()).strftime("%FT%T%:z").to_string()
+    at.to_zoned_datetime(zone.clone())
+        .strftime("%FT%T%:z")
+        .to_string()
 }
 
 fn write(out: &mut String, outlook: &PlanOutlook, rules: &Rules) -> fmt::Result {

@@ -133,7 +133,7 @@ impl EnergyHistory {
     }
 
     fn midnight(&self, date: Date) -> Timestamp {
-        let start = date.to_zoned(self.zone());
+        let start = date.to_zoned_datetime(self.zone());
         start.map_or(Timestamp::UNIX_EPOCH, |start| start.timestamp())
     }
 

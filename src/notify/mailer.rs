@@ -82,7 +82,9 @@ impl Mailer {
 
     fn compose(&self, message: &NotifyMessage, notices: &[Notice]) -> Result<Message, String> {
         let NotifyMessage { title, text, .. } = message;
-        let at = notices.last().map(|notice| SystemTime::from(notice.at));
+        let at = notices
+            .last()
+            .and_then(|notice| SystemTime::try_from(notice.at).ok());
         // The same for each attempt: where an answer was lost, the recipient can see that it is the same message.
         let digest = Sha256::digest(format!("{at:?} {title} {text}"));
         let id = digest.first_chunk().copied().map_or(0, u128::from_be_bytes);

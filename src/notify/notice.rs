@@ -125,7 +125,7 @@ impl NotifyMessage {
 }
 
 fn shown(at: Timestamp, zone: &TimeZone) -> String {
-    at.to_zoned(zone.clone()).strftime("%F %R").to_string()
+    at.to_zoned_datetime(zone.clone()).strftime("%F %R").to_string()
 }
 
 /// Hours and minutes, or seconds below a minute.

@@ -158,7 +158,7 @@ impl PlanRequest {
         );
         let today = zone.to_datetime(self.now.wall).date();
         let midnight = today
-            .to_zoned(zone.clone())
+            .to_zoned_datetime(zone.clone())
             .map_or(self.now.wall, |day| day.timestamp());
         let mut changes: Vec<(&GroupId, PlannedChange)> = Vec::new();
         let mut windows: Vec<(&GroupId, PlannedWindow)> = Vec::new();

@@ -564,7 +564,7 @@ impl State {
         let zone = &rules.location.zone;
         let today = zone.to_datetime(now.wall).date();
         let counts_from = |date: Date| {
-            let midnight = date.to_zoned(zone.clone()).ok()?;
+            let midnight = date.to_zoned_datetime(zone.clone()).ok()?;
             midnight.timestamp().saturating_add(AFTER_MIDNIGHT).ok()
         };
         let is_settled = counts_from(today).is_none_or(|from| now.wall >= from);
@@ -755,7 +755,7 @@ impl State {
 
 /// RFC 3339 with the offset of the place, to the second.
 pub(super) fn rfc3339(at: Timestamp, zone: &TimeZone) -> String {
-    at.to_zoned(zone.clone())
+    at.to_zoned_datetime(zone.clone())
         .strftime("%Y-%m-%dT%H:%M:%S%:z")
         .to_string()
 }

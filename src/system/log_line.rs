@@ -27,7 +27,7 @@ impl LocalTime {
 
 impl FormatTime for LocalTime {
     fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
-        let now = self.clock.now().to_zoned(self.zone.clone());
+        let now = self.clock.now().to_zoned_datetime(self.zone.clone());
         write!(writer, "{}", now.strftime("%Y-%m-%dT%H:%M:%S%.3f%:z"))
     }
 }

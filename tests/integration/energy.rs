@@ -187,7 +187,7 @@ impl Ledger {
 
 /// Until five seconds before the next midnight of the device, which lives in UTC.
 fn until_late(clock: &Clock) -> Duration {
-    let now = clock.now().to_zoned(TimeZone::UTC);
+    let now = clock.now().to_zoned_datetime(TimeZone::UTC);
     let midnight = now.tomorrow().unwrap().start_of_day().unwrap();
     let late = midnight.timestamp() - SignedDuration::from_secs(5);
     Duration::try_from(late.duration_since(now.timestamp())).unwrap_or_default()

@@ -82,7 +82,9 @@ fn compute(question: SunKey, coordinates: Coordinates) -> Option<Timestamp> {
 }
 
 fn start_of(date: Date, zone: &TimeZone) -> Option<Timestamp> {
-    date.to_zoned(zone.clone()).ok().map(|start| start.timestamp())
+    date.to_zoned_datetime(zone.clone())
+        .ok()
+        .map(|start| start.timestamp())
 }
 
 // Seconds fit 52 bits of a float for 142 million years.
@@ -100,25 +102,25 @@ fn instant(julian: f64) -> Option<Timestamp> {
 
 #[cfg(test)]
 mod tests {
-    use jiff::{SignedDuration, Zoned};
+    use jiff::{SignedDuration, ZonedDateTime};
 
     use super::*;
 
-    fn at(text: &str, date: Date, place: (f64, f64), zone: &str) -> Option<Zoned> {
+    fn at(text: &str, date: Date, place: (f64, f64), zone: &str) -> Option<ZonedDateTime> {
         let kind = match text {
             "rise" => SunEvent::Sunrise,
             _ => SunEvent::Sunset,
         };
         let zone = TimeZone::get(zone).unwrap();
         let coordinates = Coordinates::new(place.0, place.1).unwrap();
-        event(kind, date, coordinates, &zone).map(|instant| instant.to_zoned(zone))
+        event(kind, date, coordinates, &zone).map(|instant| instant.to_zoned_datetime(zone))
     }
 
     #[track_caller]
-    fn close(found: Option<Zoned>, expected: &str) {
+    fn close(found: Option<ZonedDateTime>, expected: &str) {
         let found = found.expect("the sun rises and sets here");
         let expected: jiff::civil::DateTime = expected.parse().unwrap();
-        let expected = expected.to_zoned(found.time_zone().clone()).unwrap();
+        let expected = expected.to_zoned_datetime(found.time_zone().clone()).unwrap();
         let off = found.timestamp().duration_since(expected.timestamp()).abs();
         assert!(
             off <= SignedDuration::from_mins(2),

@@ -183,7 +183,7 @@ impl Site {
 
     pub fn wall(&self, wall: &str) -> Timestamp {
         let wall: DateTime = wall.parse().unwrap();
-        wall.to_zoned(self.rules.location.zone.clone())
+        wall.to_zoned_datetime(self.rules.location.zone.clone())
             .unwrap()
             .timestamp()
     }
@@ -279,7 +279,7 @@ impl Site {
     pub fn switch_times(&self, until: &str) -> Vec<(String, Power)> {
         let zone = &self.rules.location.zone;
         let show = |change: PlannedChange| {
-            let at = change.at.to_zoned(zone.clone());
+            let at = change.at.to_zoned_datetime(zone.clone());
             (at.strftime("%m-%d %H:%M%:z").to_string(), change.power)
         };
         self.forecast(until).into_iter().map(show).collect()

@@ -244,7 +244,7 @@ mod tests {
         }
 
         fn civil(&self) -> civil::DateTime {
-            self.now.to_zoned(jiff::tz::TimeZone::UTC).datetime()
+            self.now.to_zoned_datetime(jiff::tz::TimeZone::UTC).datetime()
         }
 
         /// Draws so many watts for so long, by the hour. A month that begins within an hour counts all of it.

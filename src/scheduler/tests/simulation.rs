@@ -1069,7 +1069,7 @@ impl Simulation {
     pub(super) async fn until(&mut self, wall: &str) {
         let zone = self.rules.location.zone.clone();
         let wall: jiff::civil::DateTime = wall.parse().unwrap();
-        let then = wall.to_zoned(zone).unwrap().timestamp();
+        let then = wall.to_zoned_datetime(zone).unwrap().timestamp();
         let ahead = then.duration_since(self.clock.now());
         assert!(!ahead.is_negative(), "{wall} is over");
         self.pass_for(ahead.unsigned_abs()).await;

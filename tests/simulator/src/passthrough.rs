@@ -12,7 +12,7 @@ use aes::{
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rand::RngExt as _;
-use rsa::{Pkcs1v15Encrypt, RsaPublicKey, pkcs8::DecodePublicKey as _, traits::PublicKeyParts as _};
+use rsa::{Pkcs1v15Encrypt, PublicKey, pkcs8::DecodePublicKey as _, traits::PublicKeyParts as _};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -172,9 +172,9 @@ impl Envelope {
 }
 
 /// Reads a key in PEM, whatever the length of its lines.
-fn public_key(pem: &str) -> Option<RsaPublicKey> {
+fn public_key(pem: &str) -> Option<PublicKey> {
     let base64: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
-    let key = RsaPublicKey::from_public_key_der(&STANDARD.decode(base64).ok()?).ok()?;
+    let key = PublicKey::from_public_key_der(&STANDARD.decode(base64).ok()?).ok()?;
     (key.size() == KEY_LENGTH).then_some(key)
 }
 

@@ -93,7 +93,7 @@ impl Bench {
             .map(|outlet| (outlet.clone(), member))
             .collect();
         let wall: jiff::civil::DateTime = wall.parse().unwrap();
-        let now = wall.to_zoned(zone.clone()).unwrap().timestamp();
+        let now = wall.to_zoned_datetime(zone.clone()).unwrap().timestamp();
         let mut bench = Self {
             limits: EnergyLimits::default(),
             group,

@@ -31,7 +31,9 @@ impl Fixture {
 
     fn instant(&self, wall: &str) -> Timestamp {
         let wall: DateTime = wall.parse().unwrap();
-        wall.to_zoned(self.location.zone.clone()).unwrap().timestamp()
+        wall.to_zoned_datetime(self.location.zone.clone())
+            .unwrap()
+            .timestamp()
     }
 
     /// The one occurrence of a date, in UTC.

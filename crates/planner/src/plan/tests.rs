@@ -810,7 +810,7 @@ mod forecasts {
         site.at("2026-12-24T00:00");
         let mut shown = Vec::new();
         for change in site.forecast("2026-12-29T00:00") {
-            let at = change.at.to_zoned(site.rules.location.zone.clone());
+            let at = change.at.to_zoned_datetime(site.rules.location.zone.clone());
             shown.push(format!("{} {}", at.strftime("%a %H:%M"), change.reason));
         }
         assert_eq!(

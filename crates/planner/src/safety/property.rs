@@ -136,7 +136,7 @@ impl World {
 
     fn spent_today(&self) -> SignedDuration {
         let day = self.zone.to_datetime(self.now).date();
-        let midnight = day.to_zoned(self.zone.clone()).unwrap().timestamp();
+        let midnight = day.to_zoned_datetime(self.zone.clone()).unwrap().timestamp();
         let open = self.relay_on_since.map(|since| (since, self.now));
         let runs = self.runs.iter().copied().chain(open);
         runs.map(|(from, until)| elapsed(from.max(midnight), until)).sum()

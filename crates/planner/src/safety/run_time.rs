@@ -354,7 +354,9 @@ pub(crate) fn next_midnight(instant: Timestamp, zone: &TimeZone) -> Timestamp {
 }
 
 fn start_of(date: Date, zone: &TimeZone) -> Option<Timestamp> {
-    date.to_zoned(zone.clone()).ok().map(|start| start.timestamp())
+    date.to_zoned_datetime(zone.clone())
+        .ok()
+        .map(|start| start.timestamp())
 }
 
 fn trip(due: Due, limits: &Limits, now: Now) -> Trip {

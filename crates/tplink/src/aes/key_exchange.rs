@@ -1,14 +1,14 @@
 //! The RSA key to which the device encrypts the session key.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use rsa::{Pkcs1v15Encrypt, RsaPrivateKey, pkcs8::EncodePublicKey as _};
+use rsa::{Pkcs1v15Encrypt, PrivateKey, pkcs8::EncodePublicKey as _};
 use serde_json::{Value, json};
 
 use super::cipher::AesCipher;
 
 /// A key pair for one handshake. It decrypts one answer, so how long that takes tells an attacker nothing about the
 /// next: RUSTSEC-2023-0071 needs thousands of decryptions with the same key.
-pub(super) struct KeyExchange(RsaPrivateKey);
+pub(super) struct KeyExchange(PrivateKey);
 
 /// Devices answer -1010 to other lengths.
 const KEY_BITS: usize = 1024;
@@ -17,7 +17,7 @@ impl KeyExchange {
     /// Searches two primes: tens of milliseconds, and more on a slow machine. Keep it off the threads of the runtime.
     /// None only if the arithmetic of the `rsa` crate fails.
     pub(super) fn new() -> Option<Self> {
-        RsaPrivateKey::new(&mut rand::rng(), KEY_BITS).ok().map(Self)
+        PrivateKey::new(&mut rand::rng(), KEY_BITS).ok().map(Self)
     }
 
     /// The public key as devices want it: SPKI in PEM, its base64 on one line.
@@ -44,7 +44,7 @@ impl KeyExchange {
 
 #[cfg(test)]
 mod tests {
-    use rsa::{RsaPublicKey, pkcs8::DecodePublicKey as _};
+    use rsa::{PublicKey, pkcs8::DecodePublicKey as _};
 
     use super::*;
 
@@ -60,7 +60,7 @@ mod tests {
             (begin, end),
             ("-----BEGIN PUBLIC KEY-----", "-----END PUBLIC KEY-----")
         );
-        let public = RsaPublicKey::from_public_key_der(&STANDARD.decode(base64).unwrap()).unwrap();
+        let public = PublicKey::from_public_key_der(&STANDARD.decode(base64).unwrap()).unwrap();
         let chosen: [u8; 32] = crate::testing::counting(0);
         let sealed = public
             .encrypt(&mut rand::rng(), Pkcs1v15Encrypt, &chosen)
