@@ -6,7 +6,7 @@ use rumqttc::MqttOptions;
 
 use crate::{Broker, connection_state::ConnectionState, options::CONNECT_TIMEOUT};
 
-/// The longest attempt where another broker waits.
+/// The longest attempt where another broker waits that may be better: as long as not all of them failed twice.
 pub(crate) const LONGEST_OF_SEVERAL: Duration = Duration::from_secs(3);
 /// The shortest one. A cluster that elects a leader answers no attempt that began before, and the next one at once.
 const SHORTEST_OF_SEVERAL: Duration = Duration::from_millis(1500);
@@ -20,6 +20,8 @@ pub(crate) struct BrokerList {
     current: usize,
     /// How long the attempt took that a broker accepted last.
     accepted_in: Option<Duration>,
+    /// How often all of them failed since the last stable connection.
+    failed_rounds: u32,
 }
 
 /// What follows the end of a connection or an attempt.
@@ -38,6 +40,7 @@ impl BrokerList {
             brokers,
             current: 0,
             accepted_in: None,
+            failed_rounds: 0,
         }
     }
 
@@ -56,14 +59,15 @@ impl BrokerList {
         self.current
     }
 
-    /// How long an attempt may take.
+    /// How long an attempt may take: little at first, and longer where they may all have become slow.
     pub(crate) fn connect_timeout(&self) -> Duration {
-        match (self.brokers.len(), self.accepted_in) {
-            (0 | 1, _) => Duration::from_secs(CONNECT_TIMEOUT),
-            (_, None) => LONGEST_OF_SEVERAL,
-            (_, Some(accepted_in)) => {
+        match (self.failed_rounds, self.accepted_in) {
+            _ if self.brokers.len() < 2 => Duration::from_secs(CONNECT_TIMEOUT),
+            (0, Some(accepted_in)) => {
                 (accepted_in * TIMES_LONGER).clamp(SHORTEST_OF_SEVERAL, LONGEST_OF_SEVERAL)
             }
+            (0 | 1, _) => LONGEST_OF_SEVERAL,
+            _ => Duration::from_secs(CONNECT_TIMEOUT),
         }
     }
 
@@ -81,6 +85,11 @@ impl BrokerList {
                 (self.current + 1) % self.brokers.len().max(1)
             }
         };
+        match (self.current, state) {
+            (0, ConnectionState::Stable) => self.failed_rounds = 0,
+            (0, _) => self.failed_rounds = self.failed_rounds.saturating_add(1),
+            _ => {}
+        }
         match self.current {
             0 => NextAttempt::First,
             _ => NextAttempt::Untried,
@@ -130,6 +139,15 @@ mod tests {
             brokers.connect_timeout().as_millis()
         };
         assert_eq!([after(3), after(100), after(2_000)], [1_500, 2_000, 3_000]);
+        after(3);
+        let mut failed = || {
+            brokers.on_ended(ConnectionState::Failed);
+            brokers.connect_timeout().as_millis()
+        };
+        let longer = [failed(), failed(), failed(), failed()];
+        assert_eq!(longer, [1_500, 3_000, 3_000, 5_000], "all may have become slow");
+        brokers.on_ended(ConnectionState::Stable);
+        assert_eq!(brokers.connect_timeout(), SHORTEST_OF_SEVERAL);
         assert_eq!(list(2).connect_timeout(), LONGEST_OF_SEVERAL, "nothing is known");
         let mut one = list(1);
         one.on_accepted(Duration::from_millis(3));
