@@ -18,7 +18,7 @@ use planner::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{outlets::OutletState, turns::Turns};
+use super::{outlets::OutletState, silence::Silence, turns::Turns};
 
 /// What is known of one group.
 #[derive(Debug, Clone, Default)]
@@ -38,8 +38,7 @@ pub struct GroupState {
     outlook: Option<(Prospects, Outlook)>,
     /// From when on a reading renews the lease of a member.
     pub renews_at: Option<Steady>,
-    /// Whether its thermostat had no reading, when that was last reported.
-    pub silent: bool,
+    silence: Silence,
     /// Whether its schedules turned it on, when that was last reported.
     pub running: Option<bool>,
     /// The last entries in the state file.
@@ -222,11 +221,15 @@ impl GroupState {
         self.plan.as_ref()
     }
 
-    /// Whether a member is off because its thermometer, which had a value or should have one by now, has none.
-    pub fn is_silent(&self) -> bool {
-        let silent =
+    /// Whether to report now that a member is off because its thermometer, which had a value or should have one by now,
+    /// has none.
+    pub fn falls_silent(&mut self, now: Steady) -> bool {
+        let is_off =
             |plan: &OutletPlan| plan.rule == Some(Rule::Limit(Cause::Thermometer)) && plan.since.is_some();
-        self.members.values().any(silent)
+        let has_value = |plan: &OutletPlan| plan.thermostat.is_some_and(|of| of.room.is_some());
+        let mut members = self.members.values();
+        let (has_value, is_off) = (members.clone().any(has_value), members.any(is_off));
+        self.silence.begins(has_value, is_off, now)
     }
 
     /// The plan of a member.

@@ -39,6 +39,7 @@ mod request_handler;
 mod retry;
 mod schedule_edits;
 mod sensors;
+mod silence;
 mod state;
 mod status;
 pub mod task;

@@ -101,8 +101,10 @@ impl Sensors {
         debug!(sensor = %spec.id, %value, "sensor value");
         let known = self.values.insert(spec.id.clone(), value);
         let counted = matches!(self.readings.of(spec, now), Known::Value(..))
-            && (arrival == Arrival::Retained || matches!(self.readings.live(spec, now), Known::Value(..)));
-        self.readings.record(spec.id.clone(), value, at, arrival);
+            && (arrival == Arrival::Retained
+                || spec.room(value).is_none()
+                || matches!(self.readings.of_room(spec, now), Known::Value(..)));
+        self.readings.record(spec, value, at, arrival);
         received.any = true;
         if known != Some(value) || !counted {
             received.changed.push(spec.id.clone());

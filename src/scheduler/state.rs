@@ -1123,17 +1123,15 @@ impl State {
         let running = plan.winner.is_some() && plan.source != plan::Source::Vacation;
         let message = status::schedule_message(plan, running);
         let before = state.running;
-        let silent = state.is_silent();
-        let fell_silent =
-            (silent && !state.silent).then(|| format!("group {} is off: {}", group.id, plan.reason));
+        let off = format!("group {} is off: {}", group.id, plan.reason);
         let (publisher, effects) = self.publishing();
         publisher.group(&group.id, new, effects);
-        if let Some(state) = self.groups.get_mut(&group.id) {
+        let falls_silent = self.groups.get_mut(&group.id).is_some_and(|state| {
             state.running = Some(running);
-            state.silent = silent;
-        }
-        if let Some(message) = fell_silent {
-            self.event_of(EventKind::SafetyTrip, None, Some(group.id.clone()), message, now);
+            state.falls_silent(now.steady)
+        });
+        if falls_silent {
+            self.event_of(EventKind::SafetyTrip, None, Some(group.id.clone()), off, now);
         }
         if before.is_some_and(|before| before != running) {
             let kind = if running {

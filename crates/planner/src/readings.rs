@@ -22,8 +22,8 @@ pub enum Arrival {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Readings {
     values: BTreeMap<SensorId, SensorReading>,
-    /// The last of those that were published while the bridge listened.
-    live: BTreeMap<SensorId, SensorReading>,
+    /// The last of those that were published while the bridge listened, and that a room can have.
+    rooms: BTreeMap<SensorId, SensorReading>,
     weather: Option<Arc<Weather>>,
     /// The forecast is taken to be as old as it is at this instant.
     weather_as_of: Option<Steady>,
@@ -52,18 +52,18 @@ impl SensorReading {
 
 impl Readings {
     /// Takes a value that arrived.
-    pub fn record(&mut self, sensor: SensorId, value: SensorValue, at: Steady, arrival: Arrival) {
+    pub fn record(&mut self, sensor: &SensorSpec, value: SensorValue, at: Steady, arrival: Arrival) {
         let reading = SensorReading { value, at };
-        if arrival == Arrival::Live {
-            self.live.insert(sensor.clone(), reading);
+        if arrival == Arrival::Live && sensor.room(value).is_some() {
+            self.rooms.insert(sensor.id.clone(), reading);
         }
-        self.values.insert(sensor, reading);
+        self.values.insert(sensor.id.clone(), reading);
     }
 
     /// A sensor is another one now, or none: its value means nothing any more.
     pub fn forget(&mut self, sensor: &SensorId) {
         self.values.remove(sensor);
-        self.live.remove(sensor);
+        self.rooms.remove(sensor);
     }
 
     /// Takes a forecast that arrived.
@@ -86,10 +86,10 @@ impl Readings {
         SensorReading::known(self.values.get(&sensor.id), sensor, now)
     }
 
-    /// The same of what was published while the bridge listened. What the broker kept may be of any age, and would count
-    /// anew after each start.
-    pub fn live(&self, sensor: &SensorSpec, now: Now) -> Known {
-        SensorReading::known(self.live.get(&sensor.id), sensor, now)
+    /// The same for a thermostat: of what was published while the bridge listened, and that a room can have. What the broker
+    /// kept may be of any age, and would count again after each start.
+    pub fn of_room(&self, sensor: &SensorSpec, now: Now) -> Known {
+        SensorReading::known(self.rooms.get(&sensor.id), sensor, now)
     }
 
     /// When time alone changes what is known of a sensor.
@@ -108,15 +108,16 @@ impl Readings {
     /// These readings as they would be if every value that is fresh now were confirmed until then, and the forecast came
     /// true.
     pub(super) fn kept(&self, sensors: &[SensorSpec], now: Now, until: Steady) -> Self {
-        let measured = sensors.iter().filter(|sensor| sensor.weather().is_none());
-        let fresh = |sensor: &SensorSpec| match self.of(sensor, now) {
+        let measured = || sensors.iter().filter(|sensor| sensor.weather().is_none());
+        let confirmed = |sensor: &SensorSpec, known: Known| match known {
             Known::Value(value, _) => Some((sensor.id.clone(), SensorReading { value, at: until })),
             Known::Stale(_) | Known::Never => None,
         };
         let mut kept = self.clone();
-        let confirmed: Vec<_> = measured.filter_map(fresh).collect();
-        kept.live.extend(confirmed.iter().cloned());
-        kept.values.extend(confirmed);
+        let values = measured().filter_map(|sensor| confirmed(sensor, self.of(sensor, now)));
+        kept.values.extend(values);
+        let rooms = measured().filter_map(|sensor| confirmed(sensor, self.of_room(sensor, now)));
+        kept.rooms.extend(rooms);
         kept.weather_as_of = Some(now.steady);
         kept
     }
@@ -146,12 +147,7 @@ mod tests {
         let mut readings = Readings::default();
         assert_eq!(readings.of(&sensor, now("2024-01-01T06:00:00Z")), Known::Never);
         let value = SensorValue::Number(1.0);
-        readings.record(
-            sensor.id.clone(),
-            value,
-            at("2024-01-01T06:00:00Z"),
-            Arrival::Live,
-        );
+        readings.record(&sensor, value, at("2024-01-01T06:00:00Z"), Arrival::Live);
         let stale = at("2024-01-01T06:30:00Z");
         let fresh = Known::Value(value, stale);
         assert_eq!(readings.of(&sensor, now("2024-01-01T06:29:59Z")), fresh);

@@ -37,6 +37,18 @@ impl SensorSpec {
         }
     }
 
+    /// What no thermometer of a room shows unless it is broken: outside of this, °C.
+    const OF_ROOMS: std::ops::RangeInclusive<f64> = -40.0..=60.0;
+
+    /// The temperature of a room that a value means; `None` for one that no room has.
+    pub fn room(&self, value: SensorValue) -> Option<(Temperature, Scale)> {
+        let (SensorValue::Number(degrees), Unit::Temperature(scale)) = (value, &self.unit) else {
+            return None;
+        };
+        let room = scale.temperature(degrees);
+        Self::OF_ROOMS.contains(&room.celsius()).then_some((room, *scale))
+    }
+
     /// What it reads from the forecast; `None` where it does not.
     pub fn weather(&self) -> Option<&WeatherSensor> {
         match &self.source {

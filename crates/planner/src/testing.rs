@@ -33,7 +33,9 @@ use super::{
         Rules, Schedule, SyncOffToDevice,
     },
     safety::{Report, Safety},
-    sensor::{SensorSource, SensorSpec, SensorTopic, SensorValue},
+    sensor::{Scale, SensorSource, SensorSpec, SensorTopic, SensorValue},
+    setpoint::Setpoint,
+    thermostat::{Thermostat, WhenSilent},
     window::Window,
 };
 use crate::{Now, OutletPath, Power, Steady};
@@ -101,6 +103,24 @@ pub fn group(schedules: Vec<Schedule>) -> Group {
         interlock: Interlock::Free,
         thermostat: None,
         edges: KnownEdges::default(),
+    }
+}
+
+pub fn celsius(degrees: f64) -> Setpoint {
+    Setpoint::new(degrees, Scale::Celsius)
+}
+
+/// A thermostat with the sensor `room`, as it is where the settings have no more than its target.
+pub fn thermostat(target: f64) -> Thermostat {
+    Thermostat {
+        sensor: "room".parse().unwrap(),
+        target: celsius(target),
+        hysteresis: Thermostat::HYSTERESIS,
+        min_on: Thermostat::PAUSE,
+        min_off: Thermostat::PAUSE,
+        setback: None,
+        frost: celsius(Thermostat::FROST),
+        when_unknown: WhenSilent::Off,
     }
 }
 
@@ -250,8 +270,9 @@ impl Site {
 
     pub fn measures(&mut self, value: f64) -> &mut Self {
         let value = SensorValue::Number(value);
+        let outdoor = &self.rules.sensors[0];
         self.readings.record(
-            "outdoor".parse().unwrap(),
+            outdoor,
             value,
             Steady::at(self.now),
             crate::readings::Arrival::Live,

@@ -19,12 +19,9 @@ use crate::{
     period::Period,
     readings::Known,
     safety::RunTime,
-    sensor::{Scale, SensorValue, Temperature, Unit},
+    sensor::{Scale, Temperature},
     setpoint::Setpoint,
 };
-
-/// What no thermometer of a room shows unless it is broken: outside of this, °C, it has no value.
-const PLAUSIBLE: std::ops::RangeInclusive<f64> = -40.0..=60.0;
 
 /// How a group heats a room.
 #[derive(Debug, Clone, PartialEq)]
@@ -201,27 +198,16 @@ impl Thermostat {
     /// after each start.
     fn known(&self, sensors: Sensors<'_>) -> Option<RoomReading> {
         let spec = sensors.specs.iter().find(|spec| spec.id == self.sensor)?;
-        let (value, stale_at) = match sensors.readings.live(spec, sensors.now) {
-            Known::Value(value, stale_at) => (value, stale_at),
-            Known::Stale(since) => return Some(RoomReading::Silent(since)),
-            Known::Never => return None,
-        };
-        let room = match (value, &spec.unit) {
-            (SensorValue::Number(degrees), Unit::Temperature(scale)) => {
-                Some((scale.temperature(degrees), *scale))
-            }
-            _ => None,
-        };
-        let plausible = room.filter(|(room, _)| PLAUSIBLE.contains(&room.celsius()));
-        Some(match plausible {
-            Some((room, scale)) => RoomReading::Fresh {
+        match sensors.readings.of_room(spec, sensors.now) {
+            Known::Value(value, stale_at) => spec.room(value).map(|(room, scale)| RoomReading::Fresh {
                 room,
                 scale,
                 stale_at,
                 stale_after: spec.stale_after,
-            },
-            None => RoomReading::Silent(stale_at.before(spec.stale_after.length())),
-        })
+            }),
+            Known::Stale(since) => Some(RoomReading::Silent(since)),
+            Known::Never => None,
+        }
     }
 
     /// Whether a relay may be on, and for how long without another reading. While the first value after a start is

@@ -22,19 +22,14 @@ use planner::{
     period::Period,
     plan::{SafetyState, Source},
     rules::{Group, Limits, Rules, Schedule},
-    sensor::{Scale, SensorSource, SensorSpec, SensorTopic},
-    setpoint::Setpoint,
-    testing::{check, group, schedule},
-    thermostat::{Preset, Thermostat, ThermostatMode, WhenSilent},
+    sensor::{SensorSource, SensorSpec, SensorTopic},
+    testing::{celsius, check, group, schedule, thermostat},
+    thermostat::{Preset, Thermostat, ThermostatMode},
 };
 
 /// How long a value of the thermometer counts, and so a lease.
 const LEASE: Duration = Duration::from_mins(10);
 const START: &str = "2024-01-10T06:00:00Z";
-
-fn celsius(degrees: f64) -> Setpoint {
-    Setpoint::new(degrees, Scale::Celsius)
-}
 
 /// A schedule with a target.
 fn warm(id: &str, start: &str, end: &str, target: f64) -> Schedule {
@@ -46,20 +41,7 @@ fn warm(id: &str, start: &str, end: &str, target: f64) -> Schedule {
 
 /// A group `driveway` of one plug `heater`, which heats to 21 °C.
 fn heated(schedules: Vec<Schedule>) -> Rules {
-    heated_by(thermostat(), schedules)
-}
-
-fn thermostat() -> Thermostat {
-    Thermostat {
-        sensor: "room".parse().unwrap(),
-        target: celsius(21.0),
-        hysteresis: Thermostat::HYSTERESIS,
-        min_on: Thermostat::PAUSE,
-        min_off: Thermostat::PAUSE,
-        setback: None,
-        frost: celsius(Thermostat::FROST),
-        when_unknown: WhenSilent::Off,
-    }
+    heated_by(thermostat(21.0), schedules)
 }
 
 fn heated_by(thermostat: Thermostat, schedules: Vec<Schedule>) -> Rules {
@@ -227,7 +209,7 @@ async fn schedules_have_targets_and_frost_protection_is_below_all() {
 async fn the_setback_is_held_outside_of_windows_and_in_vacation() {
     let thermostat = Thermostat {
         setback: Some(celsius(16.0)),
-        ..thermostat()
+        ..thermostat(21.0)
     };
     let rules = heated_by(thermostat, vec![schedule("day", "08:00", "22:00")]);
     let mut simulation = simulation(rules, 15.0).await;
@@ -325,7 +307,7 @@ async fn a_heater_whose_thermostat_is_gone_goes_off_with_its_lease() {
 async fn a_duty_protects_against_frost_without_a_thermometer() {
     let thermostat = Thermostat {
         when_unknown: "duty 20%".parse().unwrap(),
-        ..thermostat()
+        ..thermostat(21.0)
     };
     let mut simulation = simulation(heated_by(thermostat, Vec::new()), 15.0).await;
     simulation.lease = None;
@@ -362,21 +344,119 @@ async fn without_a_countdown_the_bridge_alone_ends_a_lease() {
     assert_eq!(simulation.violations, [""; 0]);
 }
 
+/// What a DS18B20 without its wire shows.
+const BROKEN: &str = "-127";
+
 #[tokio::test(start_paused = true)]
 async fn a_broken_thermometer_counts_as_silent() {
     let mut simulation = simulation(heated(Vec::new()), 15.0).await;
     simulation.pass("5m").await;
     assert_eq!(simulation.power("heater"), ON);
-    // What a DS18B20 without its wire shows.
     room(&mut simulation).silent = true;
-    simulation.publish("home/room", "-127").await;
-    simulation.pass("1s").await;
+    for _ in 0..11 {
+        simulation.publish("home/room", BROKEN).await;
+        simulation.pass("1m").await;
+    }
     assert_eq!(simulation.power("heater"), OFF);
     let group = simulation.group();
     assert_eq!(
         (group.source, group.safety),
         (Source::Safety, SafetyState::Tripped)
     );
+    let reason = group.reason.to_string();
+    let expected = "thermometer room -127 °C is not plausible since 06:1";
+    assert!(reason.starts_with(expected), "{reason}");
+    assert_eq!(simulation.violations, [""; 0]);
+}
+
+fn of_duty(simulation: &Simulation) -> usize {
+    simulation.flips.iter().filter(|flip| flip.power == ON).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thermometer_that_flaps_heats_as_one_that_is_sound() {
+    for when_unknown in ["off", "duty 20%"] {
+        let thermostat = Thermostat {
+            when_unknown: when_unknown.parse().unwrap(),
+            ..thermostat(21.0)
+        };
+        let mut simulation = simulation(heated_by(thermostat, Vec::new()), 21.0).await;
+        let reached = room(&mut simulation);
+        (reached.coldest, reached.hottest) = (reached.celsius, reached.celsius);
+        for _ in 0..180 {
+            simulation.pass("30s").await;
+            simulation.publish("home/room", BROKEN).await;
+            simulation.pass("30s").await;
+        }
+        let (coldest, hottest) = (room(&mut simulation).coldest, room(&mut simulation).hottest);
+        assert!(coldest >= 20.5 && hottest <= 21.5, "{coldest} to {hottest}");
+        assert_eq!(simulation.count(EventKind::SafetyTrip), 0, "{when_unknown}");
+        assert_eq!(simulation.violations, [""; 0], "{when_unknown}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_duty_goes_on_whatever_a_broken_thermometer_shows() {
+    let thermostat = Thermostat {
+        when_unknown: "duty 20%".parse().unwrap(),
+        ..thermostat(21.0)
+    };
+    let mut simulation = simulation(heated_by(thermostat, Vec::new()), 15.0).await;
+    simulation.lease = None;
+    simulation.pass("5m").await;
+    room(&mut simulation).silent = true;
+    simulation.pass("11m").await;
+    assert_eq!(simulation.power("heater"), OFF);
+    let group = simulation.group();
+    assert_eq!((group.next_state, group.next_change.is_some()), (Some(ON), true));
+    simulation.flips.clear();
+    for minute in 0..240 {
+        // A broken one that comes and goes, and words that are no values.
+        let shown = if minute % 2 == 0 { BROKEN } else { "85" };
+        simulation.publish("home/room", shown).await;
+        simulation.publish("home/room", "unavailable").await;
+        simulation.pass("1m").await;
+    }
+    assert_eq!(of_duty(&simulation), 8, "each half hour");
+    assert_eq!(simulation.count(EventKind::SafetyTrip), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thermometer_that_comes_and_goes_trips_once() {
+    let mut simulation = simulation(heated(Vec::new()), 15.0).await;
+    for _ in 0..6 {
+        room(&mut simulation).silent = false;
+        simulation.pass("5m").await;
+        assert_eq!(simulation.power("heater"), ON);
+        room(&mut simulation).silent = true;
+        simulation.pass("12m").await;
+        assert_eq!(simulation.power("heater"), OFF);
+    }
+    assert_eq!(simulation.count(EventKind::SafetyTrip), 1);
+    room(&mut simulation).silent = false;
+    simulation.pass("61m").await;
+    room(&mut simulation).silent = true;
+    simulation.pass("12m").await;
+    assert_eq!(simulation.count(EventKind::SafetyTrip), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_missing_value_keeps_off_is_tripped_after_a_start() {
+    let mut simulation = simulation(heated(Vec::new()), 15.0).await;
+    room(&mut simulation).silent = true;
+    simulation.pass("15m").await;
+    simulation.restart(Duration::from_secs(20)).await;
+    simulation.pass("10s").await;
+    let group = simulation.group();
+    assert_eq!(
+        (group.source, group.safety),
+        (Source::Safety, SafetyState::Tripped),
+        "{}",
+        group.reason
+    );
+    room(&mut simulation).silent = false;
+    simulation.pass("70s").await;
+    assert_eq!(simulation.group().safety, SafetyState::Clear);
 }
 
 fn tenths(degrees: f64) -> Tenths {
@@ -439,7 +519,7 @@ async fn a_target_by_hand_lasts_until_the_next_edge_of_any_window() {
 async fn modes_and_presets_hold_until_they_are_taken_back() {
     let thermostat = Thermostat {
         setback: Some(celsius(16.0)),
-        ..thermostat()
+        ..thermostat(21.0)
     };
     let rules = heated_by(thermostat, vec![schedule("day", "06:00", "22:00")]);
     let mut simulation = simulation(rules, 19.0).await;

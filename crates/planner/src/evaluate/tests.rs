@@ -34,12 +34,9 @@ impl Fixture {
 
     fn publish(&mut self, sensor: &str, value: f64) {
         let value = SensorValue::Number(value);
-        self.readings.record(
-            sensor.parse().unwrap(),
-            value,
-            Steady::at(self.now),
-            Arrival::Live,
-        );
+        let spec = self.specs.iter().find(|spec| spec.id.as_str() == sensor).unwrap();
+        self.readings
+            .record(spec, value, Steady::at(self.now), Arrival::Live);
     }
 
     fn pass(&mut self, time: &str) {

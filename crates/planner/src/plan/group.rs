@@ -154,8 +154,6 @@ pub(super) fn summary(
 /// A pause between two runs is no trip.
 fn safety(inputs: &Inputs<'_>, members: &[(OutletPath, OutletPlan)]) -> SafetyState {
     let limited = |plan: &OutletPlan| match plan.rule {
-        // That no value came yet since the start is no trip either.
-        Some(Rule::Limit(Cause::Thermometer)) => plan.since.is_some(),
         Some(Rule::Limit(cause)) => cause != Cause::MinOff,
         Some(Rule::Schedule(_) | Rule::Interlock | Rule::Frost) | None => false,
     };

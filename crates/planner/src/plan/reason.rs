@@ -155,11 +155,8 @@ pub(super) fn heating(
         DemandReason::NoReading => match (reading, thermostat.when_unknown) {
             (RoomReading::Awaited(_), _) => format!("; waits for {}, state unchanged", thermostat.sensor),
             (RoomReading::Silent(since), WhenSilent::Duty(duty)) => {
-                format!(
-                    "; {} silent since {}: on {duty} of the time",
-                    thermostat.sensor,
-                    at(since)
-                )
+                let silent = silent(inputs, thermostat, since);
+                format!("; {silent}: on {duty} of the time")
             }
             _ => String::new(),
         },
@@ -182,23 +179,33 @@ pub(super) fn no_reading(
         return Reason::new(String::new());
     }
     let at = |at: Steady| wall(inputs.now.wall_at(at), inputs);
-    let sensor = &thermostat.sensor;
     Reason::new(match (reading, until) {
-        (RoomReading::Silent(since), None) => {
+        (RoomReading::Silent(since), until) => {
+            let until = until.map_or_else(|| "it has a value".to_owned(), at);
             format!(
-                "thermometer {sensor} silent since {}, off until it has a value",
-                at(since)
+                "thermometer {}, off until {until}",
+                silent(inputs, thermostat, since)
             )
         }
-        (RoomReading::Silent(since), Some(until)) => {
-            format!(
-                "thermometer {sensor} silent since {}, off until {}",
-                at(since),
-                at(until)
-            )
-        }
-        _ => format!("thermometer {sensor} has no value yet, off until it has one"),
+        _ => format!(
+            "thermometer {} has no value yet, off until it has one",
+            thermostat.sensor
+        ),
     })
+}
+
+/// That a thermometer has no value, or one that no room has.
+fn silent(inputs: &Inputs<'_>, thermostat: &Thermostat, since: Steady) -> String {
+    let since = wall(inputs.now.wall_at(since), inputs);
+    match known(inputs, &thermostat.sensor) {
+        (Known::Value(value, _), unit) => {
+            format!(
+                "{} {value}{unit} is not plausible since {since}",
+                thermostat.sensor
+            )
+        }
+        _ => format!("{} silent since {since}", thermostat.sensor),
+    }
 }
 
 pub(super) fn vacation(level: &ScheduleWinner<'_>) -> Reason {

@@ -1,23 +1,10 @@
 use super::*;
-use crate::{Steady, safety::Report, testing::moment};
+use crate::{
+    Steady,
+    safety::Report,
+    testing::{celsius, moment, thermostat},
+};
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
-
-fn celsius(degrees: f64) -> Setpoint {
-    Setpoint::new(degrees, Scale::Celsius)
-}
-
-fn thermostat() -> Thermostat {
-    Thermostat {
-        sensor: "room".parse().unwrap(),
-        target: celsius(20.0),
-        hysteresis: Thermostat::HYSTERESIS,
-        min_on: Thermostat::PAUSE,
-        min_off: Thermostat::PAUSE,
-        setback: None,
-        frost: celsius(Thermostat::FROST),
-        when_unknown: WhenSilent::Off,
-    }
-}
 
 fn fresh(room: f64) -> RoomReading {
     RoomReading::Fresh {
@@ -52,7 +39,7 @@ fn wants(goal: Goal, room: f64, power: Power, seconds: i64) -> Power {
         power: Some(power),
         run_time: &run_time,
     };
-    thermostat().demand(goal, fresh(room), relay, now).power
+    thermostat(20.0).demand(goal, fresh(room), relay, now).power
 }
 
 #[test]
@@ -98,7 +85,7 @@ fn a_relay_is_left_alone_for_the_shortest_times() {
 
 #[test]
 fn a_lease_of_before_the_start_holds_until_it_ends() {
-    let thermostat = thermostat();
+    let thermostat = thermostat(20.0);
     let (mut run_time, now) = since(Power::On, 60);
     let after = |seconds| now.after(SignedDuration::from_secs(seconds));
     let awaited = RoomReading::Awaited(after(300));
