@@ -4,7 +4,7 @@
 //! for times of day that are no holidays. It reads what calendars of holidays have, events of whole days that come once or each
 //! year, and names what it does not read.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::{
     Span,
@@ -50,7 +50,7 @@ pub(crate) enum IcsError {
     #[error("more than {DATES_MAX} days")]
     TooMany,
     /// No event of a whole day.
-    #[error("no all-day event in it")]
+    #[error("no all-day event in it; one from 00:00 to 24:00 is none")]
     Empty,
     /// A property of an event is not understood.
     #[error("event \"{event}\" (line {line}): {property} {value:?} is not supported; {expected}")]
@@ -84,7 +84,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<ReadCalendar, IcsError> {
     {
         return Err(IcsError::NoCalendar);
     }
-    let mut calendar = ReadCalendar::default();
+    let mut events: Vec<CalendarEvent> = Vec::new();
     // The components around a line, below the calendar.
     let mut inside: Vec<String> = Vec::new();
     let mut event = CalendarEvent::default();
@@ -109,8 +109,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<ReadCalendar, IcsError> {
             }
             ("END", [component]) => {
                 if component == "VEVENT" {
-                    let ended = std::mem::take(&mut event);
-                    ended.add_to(&mut calendar)?;
+                    events.push(std::mem::take(&mut event));
                 }
                 inside.pop();
             }
@@ -124,8 +123,30 @@ pub(crate) fn read(bytes: &[u8]) -> Result<ReadCalendar, IcsError> {
     if !is_whole {
         return Err(IcsError::CutOff);
     }
+    let calendar = holidays(events)?;
     if calendar.dates.is_empty() && calendar.left_out.is_empty() {
         return Err(IcsError::Empty);
+    }
+    Ok(calendar)
+}
+
+/// The holidays of all events. One that takes the place of a single day of another event is read beside it, wherever it
+/// stands.
+fn holidays(events: Vec<CalendarEvent>) -> Result<ReadCalendar, IcsError> {
+    let mut moved: BTreeMap<String, Vec<Date>> = BTreeMap::new();
+    for event in &events {
+        if let Some(date) = event.instead_of {
+            moved.entry(event.uid.clone()).or_default().push(date);
+        }
+    }
+    let mut calendar = ReadCalendar::default();
+    for mut event in events {
+        if event.instead_of.is_none() {
+            event
+                .exceptions
+                .extend(moved.get(&event.uid).into_iter().flatten());
+        }
+        event.add_to(&mut calendar)?;
     }
     Ok(calendar)
 }
@@ -177,6 +198,7 @@ impl Property {
 #[derive(Default)]
 struct CalendarEvent {
     line: usize,
+    uid: String,
     name: String,
     start: Option<String>,
     end: Option<String>,
@@ -184,6 +206,8 @@ struct CalendarEvent {
     rule: Option<String>,
     more_dates: Option<String>,
     exceptions: Vec<Date>,
+    /// The day of the event with the same `uid` in the place of which this one is.
+    instead_of: Option<Date>,
     is_cancelled: bool,
 }
 
@@ -191,6 +215,8 @@ impl CalendarEvent {
     fn take(&mut self, property: Property) {
         let value = property.value;
         match property.name.as_str() {
+            "UID" => self.uid = value,
+            "RECURRENCE-ID" => self.instead_of = date(value.split('T').next().unwrap_or_default()),
             "SUMMARY" => self.name = name(&value),
             "DTSTART" => self.start = Some(value),
             "DTEND" => self.end = Some(value),
@@ -416,6 +442,22 @@ mod tests {
         );
         let except = "DTSTART:20260101\nRRULE:FREQ=YEARLY;COUNT=3\nEXDATE;VALUE=DATE:20270101";
         assert_eq!(dates(except), ["2026-01-01 ", "2028-01-01 "]);
+    }
+
+    #[test]
+    fn a_day_that_was_moved_is_no_holiday_any_more() {
+        let yearly = "UID:a\nSUMMARY:King\nDTSTART:20260427\nRRULE:FREQ=YEARLY;COUNT=3";
+        let moved = "UID:a\nSUMMARY:King\nRECURRENCE-ID;VALUE=DATE:20270427\nDTSTART:20270426";
+        let cancelled = "UID:a\nRECURRENCE-ID:20280427T000000Z\nDTSTART:20280427\nSTATUS:CANCELLED";
+        let other = "UID:b\nSUMMARY:Other\nDTSTART:20260501\nRRULE:FREQ=YEARLY;COUNT=2";
+        for events in [
+            [yearly, moved, cancelled, other],
+            [other, cancelled, moved, yearly],
+        ] {
+            let read = calendar(&events).unwrap();
+            let dates: Vec<String> = read.dates.keys().map(ToString::to_string).collect();
+            assert_eq!(dates, ["2026-04-27", "2026-05-01", "2027-04-26", "2027-05-01"]);
+        }
     }
 
     #[test]

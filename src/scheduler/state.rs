@@ -17,7 +17,6 @@ use planner::{
     readings::{Arrival, Known},
     rules::{Group, Interlock, Limits, Rules},
     safety::{Cause, Refusal, Trip},
-    sensor::SensorValue,
     weather::Weather,
 };
 use tracing::{info, warn};
@@ -568,7 +567,9 @@ impl State {
             midnight.timestamp().saturating_add(AFTER_MIDNIGHT).ok()
         };
         let is_settled = counts_from(today).is_none_or(|from| now.wall >= from);
-        if let Known::Value(SensorValue::Boolean(workday), stale) = self.sensors.readings().of(spec, now) {
+        if let Known::Value(value, stale) = self.sensors.readings().of(spec, now)
+            && let Some(workday) = value.boolean()
+        {
             let arrived = now.wall_at(stale.before(spec.stale_after.length()));
             if is_settled || zone.to_datetime(arrived).date() == today {
                 self.take_workday(today, workday);

@@ -168,14 +168,8 @@ impl Sensors<'_> {
         }
     }
 
-    /// 1 and 0 are booleans too; any other number is not.
     fn boolean(&self, sensor: &SensorId) -> Result<bool, ConditionResult> {
-        match self.value(sensor)?.0 {
-            SensorValue::Boolean(boolean) => Ok(boolean),
-            SensorValue::Number(1.0) => Ok(true),
-            SensorValue::Number(0.0) => Ok(false),
-            SensorValue::Number(_) => Err(ConditionResult::Stale),
-        }
+        self.value(sensor)?.0.boolean().ok_or(ConditionResult::Stale)
     }
 
     fn temperature(&self, sensor: &SensorId) -> Result<Temperature, ConditionResult> {

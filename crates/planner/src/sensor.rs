@@ -121,6 +121,18 @@ pub enum SensorValue {
     Boolean(bool),
 }
 
+impl SensorValue {
+    /// Yes or no; 1 and 0 are that too, any other number is not.
+    pub fn boolean(self) -> Option<bool> {
+        match self {
+            Self::Boolean(boolean) => Some(boolean),
+            Self::Number(1.0) => Some(true),
+            Self::Number(0.0) => Some(false),
+            Self::Number(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for SensorValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

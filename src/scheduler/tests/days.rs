@@ -87,6 +87,15 @@ async fn what_a_sensor_said_before_midnight_counts_five_minutes_later() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_sensor_may_say_workday_with_one_and_zero() {
+    let mut simulation = simulation(asking(workdays()), "2024-06-20").await;
+    simulation.publish("home/workday", "1").await;
+    assert_eq!(at(&mut simulation, "2024-06-20T07:00:00").await, ON);
+    simulation.publish("home/workday", "0").await;
+    assert_eq!(at(&mut simulation, "2024-06-20T07:00:05").await, OFF);
+}
+
+#[tokio::test(start_paused = true)]
 async fn rule_15_what_a_sensor_said_of_today_survives_a_restart() {
     let mut late = schedule("late", "22:00", "02:00");
     late.days = "workday".parse().unwrap();
