@@ -7,6 +7,7 @@ use reqwest::Url;
 
 use super::{
     credentials::Files,
+    parse,
     reader::{Expected, Leaf, Read, Table},
     register::IdIndex,
     sensor::{Need, sensor_id},
@@ -44,7 +45,7 @@ pub(super) fn read(
 ) -> Read<Calendar> {
     root.section("calendar", |table| {
         let file = table.optional("file", |leaf| places.files.existing(leaf));
-        let url = table.optional("url", url);
+        let url = table.optional_secret("url", url);
         let sensor = table.optional("sensor", sensor_id(sensors, Need::Any));
         let weekend = table.values("weekend", weekday);
         let url = url?.zip(places.state);
@@ -79,9 +80,7 @@ fn url(leaf: &Leaf<'_>) -> Result<Url, Expected> {
         Some(rest) => format!("https://{rest}"),
         None => text.to_owned(),
     });
-    let url = text.and_then(|text| text.parse::<Url>().ok());
-    let url = url.filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-    url.ok_or_else(|| {
+    text.and_then(|text| parse::web_address(&text)).ok_or_else(|| {
         "the address of an iCalendar file, such as \"https://example.org/holidays.ics\"".to_owned()
     })
 }

@@ -58,10 +58,12 @@ impl Files<'_> {
     /// The path of a file that exists now.
     pub(super) fn existing(self, leaf: &Leaf<'_>) -> Result<PathBuf, Expected> {
         let path = self.path(leaf)?;
-        if files::exists(&path).unwrap_or(false) {
-            Ok(path)
-        } else {
-            Err(format!("a file that exists; {} does not", path.display()))
+        let shown = path.display();
+        match files::exists(&path) {
+            Ok(true) => Ok(path),
+            Ok(false) if path.is_dir() => Err(format!("a file; {shown} is a directory")),
+            Ok(false) => Err(format!("a file that exists; {shown} does not")),
+            Err(error) => Err(format!("a file that can be read; {shown}: {error}")),
         }
     }
 
@@ -149,7 +151,11 @@ pub(super) fn secret(
         (Some((layer, text)), file) if file.is_none_or(|file| file < layer) => Ok(Some(Secret::new(text))),
         _ => {
             let read = |leaf: &Leaf<'_>| files.secret(leaf, key);
-            Ok(table.optional_secret(file_key, read)?.map(Secret::new))
+            let secret = table.optional_secret(file_key, read)?;
+            if secret.is_some() {
+                table.read_from(key, file_key);
+            }
+            Ok(secret.map(Secret::new))
         }
     }
 }

@@ -100,7 +100,11 @@ fn read(table: &mut Table<'_>, surroundings: ValidationContext<'_>, taken: &mut 
     taken.ids.push((id.clone(), table.place()));
     let runs = run_in_vacation?.unwrap_or(false);
     let (outlets, schedules) = (outlets?, schedules?);
-    let interlock = interlocked(table, interlock?.unwrap_or(false), &outlets, &schedules)?;
+    let interlock = interlock?.unwrap_or(false);
+    if interlock && table.has("thermostat") {
+        return Err(table.problem("interlock", format!("no interlock {BESIDE} together")));
+    }
+    let interlock = interlocked(table, interlock, &outlets, &schedules)?;
     let sync_off_to_device = match sync_off_to_device? {
         Some(true) => SyncOffToDevice::Yes,
         Some(false) | None => SyncOffToDevice::No,
@@ -129,22 +133,20 @@ fn read(table: &mut Table<'_>, surroundings: ValidationContext<'_>, taken: &mut 
     Ok(group)
 }
 
+const BESIDE: &str = "beside [group.thermostat], which switches its outlets";
+
 /// A thermostat has the last word about its outlets: none of them runs without its lease.
 fn leaves_all_to_thermostat(table: &mut Table<'_>, group: &Group) -> Read<()> {
-    let beside = "beside [group.thermostat], which switches its outlets";
-    if group.interlock != Interlock::Free {
-        return Err(table.problem("interlock", format!("no interlock {beside} together")));
-    }
     if group.sync_off_to_device == SyncOffToDevice::Yes {
-        let expected = format!("false {beside} off without the bridge by itself");
+        let expected = format!("false {BESIDE} off without the bridge by itself");
         return Err(table.problem("sync_off_to_device", expected));
     }
     if group.on_external_change == OnExternalChange::Ignore {
-        let expected = format!("\"override\" or \"enforce\" {beside}");
+        let expected = format!("\"override\" or \"enforce\" {BESIDE}");
         return Err(table.problem("on_external_change", expected));
     }
     if group.on_reconnect == OnReconnect::Keep {
-        let expected = format!("\"reconcile\" or \"off\" {beside}");
+        let expected = format!("\"reconcile\" or \"off\" {BESIDE}");
         return Err(table.problem("on_reconnect", expected));
     }
     Ok(())

@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use reqwest::Url;
 use serde_json::{Value, json};
 
 use super::{
@@ -182,8 +181,7 @@ fn delivery(table: &mut Table<'_>, files: Files<'_>) -> Read<Delivery> {
 }
 
 fn http(table: &mut Table<'_>, url: Secret, format: HttpFormat, token: Option<Secret>) -> Read<Delivery> {
-    let parsed = Url::parse(url.expose()).ok();
-    let parsed = parsed.filter(|url| matches!(url.scheme(), "http" | "https"));
+    let parsed = parse::web_address(url.expose());
     let host = parsed.as_ref().and_then(|url| url.host_str()).map(str::to_owned);
     let (Some(parsed), Some(host)) = (parsed, host) else {
         return Err(table.secret_problem(
@@ -256,6 +254,11 @@ mod tests {
             ),
             ("url = 'hunter2'", 2, "an address that begins with https://"),
             (
+                "url = 'http:///hunter2'",
+                2,
+                "an address that begins with https://",
+            ),
+            (
                 "url = 'ftp://hunter2/'",
                 2,
                 "an address that begins with https://",
@@ -313,6 +316,22 @@ mod tests {
             );
             assert!(!problems.contains("hunter2"), "{text}: {problems}");
         }
+    }
+
+    #[test]
+    fn a_mistake_in_a_file_names_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("bridge.toml");
+        std::fs::write(&file, "[[notify]]\nurl_file = 'address'\n").unwrap();
+        std::fs::write(directory.path().join("address"), "http:///hunter2\n").unwrap();
+        let sources = Sources {
+            file: Some(file),
+            environment: Vec::new(),
+        };
+        let problems = load(&sources).unwrap_err().to_string();
+        let expected = "url_file (line 2) = \"address\": expected in this file: an address that begins with";
+        assert!(problems.contains(expected), "{problems}");
+        assert!(!problems.contains("hunter2"), "{problems}");
     }
 
     #[test]

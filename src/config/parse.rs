@@ -4,6 +4,7 @@ use std::{fmt::Display, net::IpAddr, ops::RangeInclusive, str::FromStr, time::Du
 
 use config::ValueKind;
 use jiff::{SignedDuration, Span, SpanRelativeTo};
+use reqwest::Url;
 
 use super::reader::{Expected, Leaf};
 use crate::domain::mac;
@@ -25,6 +26,14 @@ pub(super) fn boolean(leaf: &Leaf<'_>) -> Result<bool, Expected> {
 pub(super) fn text(leaf: &Leaf<'_>) -> Result<String, Expected> {
     let text = leaf.text().ok_or_else(|| "a string; quote it".to_owned())?;
     Ok(text.to_owned())
+}
+
+/// The address of a web server. A parser of addresses takes what stands behind too many slashes, or none, for the host.
+pub(super) fn web_address(text: &str) -> Option<Url> {
+    let (scheme, rest) = text.split_once("://")?;
+    let url: Url = text.parse().ok()?;
+    let is_web = ["http", "https"].contains(&scheme.to_ascii_lowercase().as_str());
+    (is_web && !rest.starts_with(['/', '\\']) && url.has_host()).then_some(url)
 }
 
 /// A name for people: one line, not empty.
@@ -323,6 +332,31 @@ mod tests {
         ];
         for host in bad {
             assert_eq!(host_of(host), None, "{host}");
+        }
+    }
+
+    #[test]
+    fn a_web_address_has_a_host_behind_two_slashes() {
+        for good in [
+            "http://a",
+            "HTTPS://a.lan:8080/b?c",
+            "https://me:hunter2@example.com/",
+        ] {
+            assert!(web_address(good).is_some(), "{good}");
+        }
+        for bad in [
+            "",
+            "a",
+            "http:///SECRET",
+            "https:SECRET",
+            "http:/SECRET",
+            "http://\\SECRET",
+            "http://",
+            "http://?SECRET",
+            "ftp://a",
+            " http:///SECRET://",
+        ] {
+            assert_eq!(web_address(bad), None, "{bad}");
         }
     }
 

@@ -72,6 +72,7 @@ impl Report {
             entries: entries.iter().map(|(key, value)| (key.as_str(), value)).collect(),
             known: Vec::new(),
             has_secrets: false,
+            in_files: Vec::new(),
         };
         let result = read(&mut table);
         table.report_unknown();
@@ -130,6 +131,8 @@ pub(super) struct Table<'a> {
     known: Vec<&'static str>,
     /// Whether a key of it holds a secret.
     has_secrets: bool,
+    /// Keys of secrets that were read from a file, each with the key that names the file.
+    in_files: Vec<(&'static str, &'static str)>,
 }
 
 impl<'a> Table<'a> {
@@ -296,8 +299,17 @@ impl<'a> Table<'a> {
         self.invalid(key, format!("duplicate {key}, already used by {owner}"))
     }
 
-    /// Like [`Table::problem`] for a key whose value is a secret.
+    /// The secret of a key was read from the file that another key names.
+    pub(super) fn read_from(&mut self, key: &'static str, file_key: &'static str) {
+        self.in_files.push((key, file_key));
+    }
+
+    /// Like [`Table::problem`] for a key whose value is a secret. The name of a file that was read is none.
     pub(super) fn secret_problem(&mut self, key: &'static str, expected: impl Into<String>) -> Reported {
+        let of_key = |(secret, file)| (secret == key).then_some(file);
+        if let Some(file_key) = self.in_files.iter().copied().find_map(of_key) {
+            return self.invalid(file_key, format!("expected in this file: {}", expected.into()));
+        }
         self.complain(key, |_| "***".to_owned(), format!("expected {}", expected.into()))
     }
 

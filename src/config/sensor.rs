@@ -292,11 +292,15 @@ pub(super) fn sensor_id(
     need: Need,
 ) -> impl Fn(&Leaf<'_>) -> Result<SensorId, Expected> {
     move |leaf| {
+        let known = |found: &str| format!("the id of a [[sensor]], {}", sensors.one_of(found));
+        if leaf.text().is_none() {
+            return Err(known(""));
+        }
         let id: SensorId = parse::slug(leaf)?;
         match sensors.find(id.as_str()) {
             Found::Sound(sensor) if !need.met_by(sensor) => Err(need.in_words().to_owned()),
             Found::Sound(_) | Found::Broken => Ok(id),
-            Found::Nothing => Err(format!("the id of a [[sensor]], {}", sensors.one_of(id.as_str()))),
+            Found::Nothing => Err(known(id.as_str())),
         }
     }
 }

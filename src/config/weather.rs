@@ -41,7 +41,7 @@ pub(super) fn read(root: &mut Table<'_>, location: Option<&Location>) -> Read<Op
     root.section("weather", |table| {
         let providers = WeatherProvider::ALL.map(|provider| (provider.as_str(), provider));
         let provider = table.optional("provider", parse::word(&providers));
-        let url = table.optional("url", url);
+        let url = table.optional_secret("url", url);
         let (provider, url) = (provider?, url?);
         let Some(provider) = provider else {
             if url.is_some() {
@@ -72,11 +72,9 @@ pub(super) fn read(root: &mut Table<'_>, location: Option<&Location>) -> Read<Op
 }
 
 fn url(leaf: &Leaf<'_>) -> Result<Url, Expected> {
-    let url = leaf.text().and_then(|text| text.parse::<Url>().ok());
+    let url = leaf.text().and_then(parse::web_address);
     let usable = |url: &Url| {
-        matches!(url.scheme(), "http" | "https")
-            && url.has_host()
-            && url.username().is_empty()
+        url.username().is_empty()
             && url.password().is_none()
             && url.query().is_none()
             && url.fragment().is_none()

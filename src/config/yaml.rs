@@ -11,6 +11,7 @@ use yaml_rust2::{
 use super::{
     layers::VALUES_MAX,
     place::{Lines, join},
+    problem::cut,
     reader::Expected,
 };
 
@@ -86,7 +87,14 @@ impl YamlReader {
                 self.add(weight, line)?;
                 self.anchors.insert(anchor, weight);
                 let plain = style == yaml_rust2::scanner::TScalarStyle::Plain;
-                if matches!(self.node(Some(&text), line), YamlNode::Key) && plain && text == MERGE_KEY {
+                let is_key = matches!(self.node(Some(&text), line), YamlNode::Key);
+                if plain && !is_key && is_infinite(&text) {
+                    return Err(format!(
+                        "numbers that are finite (line {line}), not {}",
+                        cut(&text)
+                    ));
+                }
+                if is_key && plain && text == MERGE_KEY {
                     return Err(format!(
                         "keys without {MERGE_KEY} (line {line}): merging is no part of YAML 1.2; repeat the keys there"
                     ));
@@ -196,6 +204,14 @@ fn check_tag(tag: Option<&Tag>, line: usize) -> Result<(), Expected> {
     }
 }
 
+/// Whether a plain text is a number that the parser that comes next can make nothing of.
+fn is_infinite(text: &str) -> bool {
+    let word = text.trim_start_matches(['+', '-']).to_ascii_lowercase();
+    let is_word = [".inf", ".nan"].contains(&word.as_str());
+    let has_digit = text.bytes().any(|byte| byte.is_ascii_digit());
+    is_word || has_digit && text.parse::<f64>().is_ok_and(|number| !number.is_finite())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -230,6 +246,17 @@ mod tests {
         assert_eq!(lines(text), expected.map(|(path, line)| (path.to_owned(), line)));
         let aliased = "device: &x\n  - {id: a}\nother: *x\nlast:\n  - b\n";
         assert!(lines(aliased).contains(&("last[0]".to_owned(), 5)));
+    }
+
+    #[test]
+    fn a_number_that_is_not_finite_has_its_line() {
+        for number in [".inf", "-.Inf", ".nan", "1e999"] {
+            let error = yaml_lines(&format!("a: 1\nb:\n  c: {number}\n")).unwrap_err();
+            assert_eq!(error, format!("numbers that are finite (line 3), not {number}"));
+        }
+        for text in ["'.inf'", "inf", "1e9", "infinity9", "nano"] {
+            assert!(yaml_lines(&format!("a: {text}\n.inf: 1\n")).is_ok(), "{text}");
+        }
     }
 
     #[test]

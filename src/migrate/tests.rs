@@ -486,3 +486,13 @@ fn ids_are_free_and_sound() {
     assert_eq!(free_slug("冬", &[]), "unnamed");
     assert!(free_slug(&"x".repeat(100), &[]).len() <= planner::SLUG_MAX);
 }
+
+#[test]
+fn a_number_that_is_infinite_is_named_with_its_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("config.yaml");
+    fs::write(&file, "location:\n  latitude: 40.7\n  longitude: .inf\n").unwrap();
+    let problems = heattrax(&file).unwrap_err().to_string();
+    let expected = "config.yaml: expected numbers that are finite (line 3), not .inf";
+    assert!(problems.contains(expected), "{problems}");
+}

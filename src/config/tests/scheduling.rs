@@ -942,10 +942,18 @@ fn workdays_and_holidays_need_a_calendar_that_can_be_read() {
                 .covers(jiff::civil::date(2026, 1, 1))
         );
     }
-    for url in ["h.ics", "ftp://example.org/h.ics", "https://"] {
+    for url in ["h.ics", "ftp://example.org/h.ics", "https://", "https:///h.ics"] {
         let complaint = complaint(&format!("url = '{url}'"), "'holiday'");
         assert!(complaint.contains("calendar.url"), "{url}: {complaint}");
+        assert!(!complaint.contains("h.ics\""), "it may be a secret: {complaint}");
     }
+    let directory = complaint("file = '.'", "'holiday'");
+    assert!(directory.contains("is a directory"), "{directory}");
+    let missing = complaint("sensor = 1", "'holiday'");
+    assert!(
+        missing.contains("the id of a [[sensor]], one of outdoor, dew, rh, workday"),
+        "{missing}"
+    );
     let html = broken("<html>").complaints().join("; ");
     assert!(
         html.contains("calendar.file") && html.contains("not an iCalendar file"),
@@ -1095,5 +1103,17 @@ fn a_thermostat_that_cannot_be() {
     ];
     for (text, path) in &cases {
         broken(&[(text.as_str(), path)]);
+    }
+    let complaint = |text: &str| home(text).complaints().join("; ");
+    let without_sensor = complaint(&heated("", "target = 20", ""));
+    let expected =
+        "missing; expected the id of a [[sensor]], one of outdoor, dew, rh, room, hall, slow, damp";
+    assert!(without_sensor.contains(expected), "{without_sensor}");
+    // Whatever else is wrong with it.
+    let schedule = "[[group.schedule]]\nid = 's'\nall_day = true";
+    for (thermostat, rest) in [(sound, ""), (sound, schedule), ("target = 20", schedule)] {
+        let interlocked = complaint(&heated("interlock = true", thermostat, rest));
+        let expected = "no interlock beside [group.thermostat]";
+        assert!(interlocked.contains(expected), "{interlocked}");
     }
 }
