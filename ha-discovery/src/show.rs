@@ -79,6 +79,17 @@ pub struct Sensor {
     options: Option<Options>,
     #[serde(flatten)]
     pub(crate) state: State,
+    #[serde(flatten)]
+    attributes: Option<Attributes>,
+}
+
+/// What a state has beside its value.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Attributes {
+    #[serde(rename = "json_attributes_topic")]
+    topic: String,
+    #[serde(rename = "json_attributes_template")]
+    template: Template,
 }
 
 impl Sensor {
@@ -123,6 +134,16 @@ impl Sensor {
         self
     }
 
+    /// Keys of the JSON message on a topic that its state has as attributes.
+    #[must_use]
+    pub fn attributes(mut self, topic: impl Into<String>, keys: &[&str]) -> Self {
+        self.attributes = Some(Attributes {
+            topic: topic.into(),
+            template: Template::object(keys.iter().map(|key| (*key, *key))),
+        });
+        self
+    }
+
     fn bare(name: Name, state: State) -> Self {
         Self {
             entity: Entity::new(name),
@@ -132,6 +153,7 @@ impl Sensor {
             suggested_display_precision: None,
             options: None,
             state,
+            attributes: None,
         }
     }
 }

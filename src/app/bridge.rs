@@ -26,6 +26,7 @@ use crate::{
         page_msg,
         scheduling::{self, SchedulerHandle},
         section_issues::SectionIssues,
+        weather_metrics::WeatherMetrics,
     },
     mqtt::{BridgeInfo, Channels, Control, MqttParts, MqttTask, PageChannels, link::LinkError},
     notify::{NotifyParts, NotifyTask},
@@ -143,7 +144,8 @@ impl Bridge {
 
         let mut readers = readers(settings, &sections, &section_issues, &clock, &tasks);
         let info = bridge_info(settings, &clock, start_checks);
-        let weather = weather_task(settings, &sections, &scheduler_handle.messages, &clock);
+        let (weather, weather_metrics) =
+            weather_task(settings, &sections, &scheduler_handle.messages, &clock);
         let (calendar, calendar_task) = calendar(settings, &scheduler_handle, &section_issues, &clock);
         let scheduler = SchedulerTask::new(task::Parts {
             rules: Arc::new(settings.rules.clone()),
@@ -177,6 +179,7 @@ impl Bridge {
             section_issues: section_issues.clone(),
             calendar,
             notify_metrics: readers.notify_metrics.clone(),
+            weather_metrics,
             history: history.clone(),
             clock: clock.clone(),
         };
@@ -431,14 +434,17 @@ fn weather_task(
     sections: &Sections,
     scheduler: &mpsc::Sender<scheduling::SchedulerMsg>,
     clock: &Clock,
-) -> Option<WeatherTask> {
+) -> (Option<WeatherTask>, WeatherMetrics) {
+    let provider = settings.weather.as_ref().map(|weather| weather.provider);
+    let metrics = provider.map_or_else(WeatherMetrics::default, WeatherMetrics::of);
     let parts = |settings| WeatherParts {
         settings,
         scheduler: scheduler.clone(),
         kept: sections.weather.clone(),
+        metrics: metrics.clone(),
         clock: clock.clone(),
     };
-    settings.weather.clone().map(parts).map(WeatherTask::new)
+    (settings.weather.clone().map(parts).map(WeatherTask::new), metrics)
 }
 
 /// Writes the history until the stop. Without a meter no file is made.

@@ -32,5 +32,6 @@ pub mod section_issues;
 pub mod sensor_status;
 pub mod sent_reply;
 pub mod topics;
+pub mod weather_metrics;
 pub mod weather_provider;
 pub mod weather_status;

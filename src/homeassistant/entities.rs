@@ -677,7 +677,8 @@ impl EntityBuilder {
 
     /// A value of the hour that now is.
     fn forecast(&self, value: WeatherValue) -> Option<(Key, Component)> {
-        let state = State::json_key(self.topics.bridge(BridgeTopic::Weather), value.as_str());
+        let topic = self.topics.bridge(BridgeTopic::Weather);
+        let state = State::json_key(&topic, value.as_str());
         let amount = |name: &str, state| Sensor::amount(name, value.unit(), state);
         let sensor = match value {
             WeatherValue::Temperature => {
@@ -694,6 +695,8 @@ impl EntityBuilder {
             WeatherValue::WindSpeed => amount("Forecast wind speed", state).icon("weather-windy"),
         };
         let key = format!("forecast_{value}").parse().ok()?;
+        // As the terms of use of the providers ask for.
+        let sensor = sensor.attributes(topic, &["attribution"]);
         Some((key, sensor.decimals(1).into()))
     }
 

@@ -18,6 +18,7 @@ use crate::{
         notify_metrics::{NotifyHealth, NotifyMetrics},
         report::Phase,
         section_issues::SectionIssues,
+        weather_metrics::{WeatherHealth, WeatherMetrics},
     },
     store::StateFileStatus,
     system::{
@@ -46,6 +47,7 @@ const JUMP_LIMIT: f64 = 2.0;
 pub(super) struct HealthCollector {
     metrics: MetricsRegistry,
     notify: NotifyMetrics,
+    weather: WeatherMetrics,
     tasks: Tasks,
     clock: Clock,
     state_file: StateFileStatus,
@@ -79,6 +81,9 @@ pub(super) struct Health {
     /// By entry of the settings.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     notify: BTreeMap<String, NotifyHealth>,
+    /// Only with a provider.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    weather: Option<WeatherHealth>,
     pub(super) issues: Vec<String>,
 }
 
@@ -141,6 +146,7 @@ impl HealthCollector {
     pub(super) fn new(
         metrics: MetricsRegistry,
         notify: NotifyMetrics,
+        weather: WeatherMetrics,
         tasks: Tasks,
         clock: Clock,
         state_file: StateFileStatus,
@@ -151,6 +157,7 @@ impl HealthCollector {
             broker: (false, clock.now()),
             metrics,
             notify,
+            weather,
             tasks,
             clock,
             state_file,
@@ -239,6 +246,7 @@ impl HealthCollector {
             }),
             devices,
             notify,
+            weather: self.weather.health(),
             issues,
         }
     }
@@ -359,6 +367,7 @@ mod tests {
         let health = HealthCollector::new(
             metrics,
             NotifyMetrics::default(),
+            WeatherMetrics::default(),
             tasks,
             clock.clone(),
             state_file,

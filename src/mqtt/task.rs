@@ -60,6 +60,7 @@ use crate::{
         scheduling::{Request, RequestError, SchedulerMsg, SchedulerUpdate},
         section_issues::SectionIssues,
         topics::{BridgeTopic, InvalidName, ParsedTopic, RequestName, TopicError, Topics, Verb},
+        weather_metrics::WeatherMetrics,
     },
     homeassistant::{DiscoveryTracker, EntityBuilder, EntityOwner},
     store::{Section, StateFileStatus},
@@ -148,6 +149,8 @@ pub struct MqttParts {
     pub calendar: watch::Sender<CalendarSources>,
     /// How notifications go out, for `bridge/health`.
     pub notify_metrics: NotifyMetrics,
+    /// How the provider of forecasts answers.
+    pub weather_metrics: WeatherMetrics,
     /// What outlets used when.
     pub history: EnergyHistory,
     /// The wall clock.
@@ -242,6 +245,7 @@ impl MqttTask {
             health: HealthCollector::new(
                 parts.metrics,
                 parts.notify_metrics,
+                parts.weather_metrics,
                 tasks.clone(),
                 parts.clock,
                 parts.state_file,

@@ -38,8 +38,8 @@ pub(super) enum BadForecast {
         unit: String,
     },
     /// Nothing of the hour that now is.
-    #[error("it has no values of the present hour")]
-    NoHours,
+    #[error("it has no values of the present hour, that of {0}, unless the clock of this machine is wrong")]
+    NoHours(Timestamp),
 }
 
 impl Forecast {
@@ -53,10 +53,11 @@ impl Forecast {
             WeatherProvider::MetNorway => met_norway::read(body),
             WeatherProvider::Nws => nws::read(body),
         }?;
-        if forecast.hours.contains_key(&hour_of(at)) {
+        let hour = hour_of(at);
+        if forecast.hours.contains_key(&hour) {
             Ok(forecast)
         } else {
-            Err(BadForecast::NoHours)
+            Err(BadForecast::NoHours(hour))
         }
     }
 
@@ -155,7 +156,7 @@ mod tests {
             let old = samples::answer(provider);
             let at = "2036-11-30T06:20:00Z".parse().unwrap();
             let found = Forecast::read(provider, old.as_bytes(), at);
-            assert_eq!(found, Err(BadForecast::NoHours), "{provider}");
+            assert_eq!(found, Err(BadForecast::NoHours(hour_of(at))), "{provider}");
         }
     }
 

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     config::WeatherSettings,
-    domain::{scheduling::SchedulerMsg, weather_provider::WeatherProvider},
+    domain::{scheduling::SchedulerMsg, weather_metrics::WeatherMetrics, weather_provider::WeatherProvider},
     store::Section,
     system::{
         clock::Clock,
@@ -42,6 +42,8 @@ pub struct WeatherParts {
     pub scheduler: mpsc::Sender<SchedulerMsg>,
     /// What survives a restart.
     pub kept: Section<KeptWeather>,
+    /// What it counts.
+    pub metrics: WeatherMetrics,
     /// The clocks.
     pub clock: Clock,
 }
@@ -54,6 +56,7 @@ pub struct WeatherTask {
     place: Coordinates,
     scheduler: mpsc::Sender<SchedulerMsg>,
     kept: Section<KeptWeather>,
+    metrics: WeatherMetrics,
     clock: Clock,
     /// The forecast that the scheduler has.
     weather: Option<Arc<Weather>>,
@@ -79,6 +82,7 @@ enum AskError {
 
 fn hint(status: u16) -> &'static str {
     match status {
+        304 => "; it has nothing newer, but no forecast of it is known here",
         300..400 => "; it redirects to another server, which is not followed",
         403 => "; it refuses this program",
         404 => "; it has no forecast for this place",
@@ -91,6 +95,16 @@ impl AskError {
     /// Whether the server answers that it does not want to be asked.
     fn is_refusal(&self) -> bool {
         matches!(self, Self::Status { status, .. } if (300..500).contains(status))
+    }
+
+    /// One of a few words.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Http(_) => "no_answer",
+            Self::Status { .. } => "status",
+            Self::Bad(_) => "content",
+            Self::NoRoom => "too_many",
+        }
     }
 
     fn retry_after(&self) -> Option<SignedDuration> {
@@ -118,6 +132,7 @@ impl WeatherTask {
             place,
             scheduler: parts.scheduler,
             kept: parts.kept,
+            metrics: parts.metrics,
             clock: parts.clock,
             weather: None,
             failure: None,
@@ -148,6 +163,7 @@ impl WeatherTask {
                     self.failure = None;
                 }
                 Err(error) => {
+                    self.metrics.failed(error.kind());
                     self.change_requests(|requests| {
                         requests.failed(error.is_refusal(), error.retry_after(), random, now);
                     });
@@ -258,6 +274,7 @@ impl WeatherTask {
             return Err(AskError::NoRoom);
         }
         self.change_requests(|requests| requests.note(now));
+        self.metrics.asked();
         // A new one each time: an hour apart, it is not worth its memory. It reads the certificates of the system.
         let reader = spawn_blocking(HttpReader::new).await;
         let reader = reader.map_err(|error| HttpReadError::Failed(error.to_string()))??;
@@ -277,11 +294,12 @@ impl WeatherTask {
     async fn take(&mut self, weather: Weather, now: Now) {
         if !weather.agrees_with(now) {
             let provider = self.provider;
+            let ahead = now.wall.duration_since(weather.answered().wall).as_mins();
+            let side = if ahead > 0 { "ahead of" } else { "behind" };
             warn!(
                 %provider,
-                "the clock of this machine and that of the provider differ by more than {} min; the forecast counts when \
-                 they agree",
-                Weather::CLOCK_TOLERANCE.as_mins()
+                "the clock of this machine is {} min {side} that of the provider; the forecast counts when they agree",
+                ahead.abs()
             );
         }
         let is_first = self.weather.is_none() || self.failure.is_some();

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::domain::feed::FeedMessage;
+use planner::sensor::Scale;
 
 /// How the figures are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +55,11 @@ pub(super) fn exposition(published: &[FeedMessage], format: Exposition) -> Strin
         ..Families::default()
     };
     of_bridge(&mut families, topic("bridge/info"), topic("bridge/health"));
+    of_weather(
+        &mut families,
+        topic("bridge/weather"),
+        &topic("bridge/health")["weather"],
+    );
     for device in topic("bridge/devices").as_array().into_iter().flatten() {
         let health = &topic("bridge/health")["devices"];
         of_device(&mut families, device, health, &topics);
@@ -134,6 +140,19 @@ fn of_bridge(families: &mut Families<'_>, info: &Value, health: &Value) {
     }
 }
 
+fn of_weather(families: &mut Families<'_>, forecast: &Value, health: &Value) {
+    let Some(provider) = forecast["provider"].as_str() else {
+        return;
+    };
+    let labels = [("provider", provider)];
+    families.add_time(&WEATHER_ISSUED, &labels, &forecast["issued"]);
+    families.add_value(&WEATHER_REQUESTS, &labels, &health["requests"]);
+    for (kind, failures) in health["failures"].as_object().into_iter().flatten() {
+        let labels = [("provider", provider), ("kind", kind)];
+        families.add_value(&WEATHER_FAILURES, &labels, failures);
+    }
+}
+
 fn of_device(families: &mut Families<'_>, entry: &Value, health: &Value, topics: &BTreeMap<&str, Value>) {
     let Some(id) = entry["id"].as_str() else { return };
     let device = [("device", id)];
@@ -200,6 +219,20 @@ fn of_group(families: &mut Families<'_>, id: &str, state: &Value) {
     }
     if let Some(safety) = state["safety"].as_str() {
         families.add(&GROUP_LIMITED, &labels, flag(safety != "clear"));
+    }
+    let scale = if state["temperature_unit"] == "°F" {
+        Scale::Fahrenheit
+    } else {
+        Scale::Celsius
+    };
+    for (family, key) in [(&GROUP_TARGET, "target"), (&GROUP_TEMPERATURE, "temperature")] {
+        if let Some(degrees) = state[key].as_f64() {
+            let celsius = scale.temperature(degrees).celsius();
+            families.add(family, &labels, (celsius * 100.0).round() / 100.0);
+        }
+    }
+    if let Some(action) = state["action"].as_str() {
+        families.add(&GROUP_HEATING, &labels, flag(action == "heating"));
     }
 }
 
@@ -282,6 +315,19 @@ static GROUP_ON: Family = gauge("group_on", "Whether any outlet of the group is 
 static GROUP_EXPECTED: Family = gauge("group_expected_on", "Whether the group should be on.");
 static GROUP_SOURCE: Family = gauge("group_source", "What decides over the group.");
 static GROUP_LIMITED: Family = gauge("group_limited", "Whether a limit keeps the group off.");
+
+static GROUP_TARGET: Family = gauge("group_target_celsius", "What the thermostat of the group holds.");
+static GROUP_TEMPERATURE: Family = gauge(
+    "group_temperature_celsius",
+    "What the thermometer of the group shows.",
+);
+static GROUP_HEATING: Family = gauge("group_heating", "Whether the thermostat of the group heats.");
+static WEATHER_ISSUED: Family = gauge(
+    "weather_issued_time_seconds",
+    "When the provider made the forecast that counts.",
+);
+static WEATHER_REQUESTS: Family = counter("weather_requests", "Requests to the provider of forecasts.");
+static WEATHER_FAILURES: Family = counter("weather_failures", "Forecasts that did not come, by kind.");
 
 /// The series by family, in the order in which the families came first: those of a family stand together.
 #[derive(Debug, Default)]
@@ -485,6 +531,43 @@ mod tests {
             assert!(text.lines().any(|known| known == line), "{line}\n{text}");
         }
         assert!(text.ends_with("\n# EOF\n"), "{text}");
+    }
+
+    #[test]
+    fn thermostats_and_the_forecast_are_there() {
+        let topics = [
+            ("bridge/groups", json!([{"id": "room"}, {"id": "attic"}])),
+            (
+                "group/room",
+                json!({"state": "ON", "target": 21.5, "temperature": 19.9, "temperature_unit": "°C", "action": "heating"}),
+            ),
+            (
+                "group/attic",
+                json!({"state": "OFF", "target": null, "temperature": 50, "temperature_unit": "°F", "action": "idle"}),
+            ),
+            (
+                "bridge/weather",
+                json!({"provider": "nws", "issued": "1970-01-01T01:00:00Z"}),
+            ),
+            (
+                "bridge/health",
+                json!({"weather": {"provider": "nws", "requests": 7, "failures": {"status": 2}}}),
+            ),
+        ];
+        let text = text(&topics, Exposition::Text);
+        for line in [
+            r#"tapo2mqtt_group_target_celsius{group="room"} 21.5"#,
+            r#"tapo2mqtt_group_temperature_celsius{group="room"} 19.9"#,
+            r#"tapo2mqtt_group_temperature_celsius{group="attic"} 10"#,
+            r#"tapo2mqtt_group_heating{group="room"} 1"#,
+            r#"tapo2mqtt_group_heating{group="attic"} 0"#,
+            r#"tapo2mqtt_weather_issued_time_seconds{provider="nws"} 3600"#,
+            r#"tapo2mqtt_weather_requests_total{provider="nws"} 7"#,
+            r#"tapo2mqtt_weather_failures_total{provider="nws",kind="status"} 2"#,
+        ] {
+            assert!(text.lines().any(|known| known == line), "{line}\n{text}");
+        }
+        assert!(!text.contains(r#"target_celsius{group="attic"}"#), "{text}");
     }
 
     #[test]

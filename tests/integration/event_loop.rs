@@ -34,6 +34,7 @@ use tapo2mqtt::{
         request_reply::RequestReply,
         scheduling::{GroupStatus, OutletStatus, Request, RequestError, SchedulerMsg, SchedulerUpdate},
         section_issues::SectionIssues,
+        weather_metrics::WeatherMetrics,
     },
     mqtt::{BridgeInfo, Channels, DeletedEntities, MqttParts, MqttTask},
     store::{Section, StateFileStatus},
@@ -177,6 +178,7 @@ impl LoopHarness {
             loader: None,
             metrics: MetricsRegistry::default(),
             notify_metrics: NotifyMetrics::default(),
+            weather_metrics: WeatherMetrics::default(),
             clock,
         };
         let tasks = Tasks::default();

@@ -47,8 +47,9 @@ impl Weather {
         let (first, last) = (hour_of(now.wall), after(now.wall, Self::AHEAD));
         hours.retain(|start, hour| *start >= first && *start <= last && !hour.is_empty());
         Self {
-            // A provider that says that it made it in the future means now.
-            issued: issued.min(now.wall),
+            // A provider that says that it made it in the future means now. Clocks have fractions of a second; forecasts
+            // do not.
+            issued: whole_second(issued.min(now.wall)),
             answered: now.wall,
             at: now.steady,
             hours,
@@ -164,6 +165,10 @@ impl Weather {
     }
 }
 
+fn whole_second(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).unwrap_or(at)
+}
+
 /// The start of the hour that an instant is in. Hours are those of UTC: zones that are half an hour off see them start
 /// at half past.
 pub fn hour_of(at: Timestamp) -> Timestamp {
@@ -263,6 +268,13 @@ mod tests {
         let fresh = |now| weather.value(&sensor, Period::hours(48), now, None);
         assert_eq!(fresh(last), value(0.0, "2026-12-01T04:00:00Z"));
         assert_eq!(fresh(now("2026-12-01T04:00:00Z")), Known::Never);
+    }
+
+    #[test]
+    fn a_forecast_is_issued_at_a_whole_second() {
+        let moment = now("2026-11-30T06:00:00.123456789Z");
+        let weather = Weather::new(moment.wall, moment, BTreeMap::new());
+        assert_eq!(weather.issued(), at("2026-11-30T06:00:00Z"));
     }
 
     #[test]

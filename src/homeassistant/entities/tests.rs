@@ -367,6 +367,19 @@ fn everything() -> [DevicePayload; 3] {
     ]
 }
 
+#[test]
+fn each_value_of_the_forecast_has_its_attribution() {
+    let [.., bridge] = everything();
+    let forecasts = entities(&bridge).into_iter();
+    let forecasts: Vec<_> = forecasts.filter(|(id, _)| id.contains("_forecast_")).collect();
+    assert_eq!(forecasts.len(), WeatherValue::ALL.len());
+    for (id, entity) in forecasts {
+        assert_eq!(entity["json_attributes_topic"], entity["state_topic"], "{id}");
+        let template = entity["json_attributes_template"].as_str().unwrap();
+        assert!(template.contains("value_json.attribution"), "{id}: {template}");
+    }
+}
+
 /// Without either, Home Assistant shows an eye.
 #[test]
 fn every_entity_has_a_device_class_or_an_icon() {
