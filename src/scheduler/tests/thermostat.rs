@@ -13,11 +13,13 @@ use super::{
 use crate::domain::{
     command::Action,
     command_error::ErrorCode,
+    device_command::Switch,
     heating::{HeatingChange, Tenths},
     report::EventKind,
     scheduling::{FailSafeState, Request},
 };
 use planner::{
+    Power,
     overrides::Lifetime,
     period::Period,
     plan::{SafetyState, Source},
@@ -651,8 +653,9 @@ async fn plan_foresees_targets_and_what_decides_them() {
     assert_eq!(changes[0]["state"], "ON", "at the temperature of now");
 }
 
+/// Something that dies or comes back, or that a person does.
 #[derive(Debug, Clone, Copy)]
-enum Fault {
+enum Step {
     /// The bridge is killed, and starts again after so many seconds.
     Restart(u64),
     /// From now on, or back.
@@ -661,43 +664,126 @@ enum Fault {
     Thermometer,
     /// The wall clock is set.
     Jump(i64),
+    /// ON or OFF for as long as [`BY_HAND`], and the same as a timer.
+    Power(bool),
+    Timed(bool),
+    Heat(HeatingChange),
+    Auto,
+    /// Other targets, or those of before.
+    Reload(bool),
 }
 
-fn faults() -> impl Strategy<Value = Vec<(Fault, u64)>> {
-    let fault = prop_oneof![
-        (1_u64..1500).prop_map(Fault::Restart),
-        Just(Fault::Broker),
-        Just(Fault::Plug),
-        Just(Fault::Thermometer),
-        (-7200_i64..7200).prop_map(Fault::Jump),
+/// How long an ON by hand lasts.
+const BY_HAND: Duration = Duration::from_mins(20);
+
+fn steps() -> impl Strategy<Value = Vec<(Step, u64)>> {
+    let target =
+        (50_i32..=240).prop_map(|tenths| HeatingChange::Target(self::tenths(f64::from(tenths) / 10.0)));
+    let mode = prop::sample::select(ThermostatMode::ALL.to_vec());
+    let preset = prop::sample::select(Preset::ALL.to_vec());
+    let heat = prop_oneof![
+        2 => target,
+        1 => mode.prop_map(|mode| HeatingChange::Mode(mode, None)),
+        1 => preset.prop_map(HeatingChange::Preset),
     ];
-    prop::collection::vec((fault, 1_u64..2400), 1..12)
+    let step = prop_oneof![
+        2 => (1_u64..1500).prop_map(Step::Restart),
+        2 => Just(Step::Broker),
+        2 => Just(Step::Plug),
+        2 => Just(Step::Thermometer),
+        2 => (-7200_i64..7200).prop_map(Step::Jump),
+        2 => any::<bool>().prop_map(Step::Power),
+        1 => any::<bool>().prop_map(Step::Timed),
+        4 => heat.prop_map(Step::Heat),
+        1 => Just(Step::Auto),
+        1 => any::<bool>().prop_map(Step::Reload),
+    ];
+    prop::collection::vec((step, 1_u64..2400), 1..16)
+}
+
+/// How warm the room may be, °C: by the highest target so far, and by what an ON by hand heats.
+struct Bound {
+    target: f64,
+    boost: f64,
+    by_hand: f64,
+}
+
+impl Bound {
+    /// Before a step.
+    fn raise(&mut self, step: Step, room: &Room) {
+        match step {
+            Step::Heat(HeatingChange::Target(target)) => self.target = self.target.max(target.degrees()),
+            Step::Heat(HeatingChange::Preset(Preset::Boost)) => self.boost = Thermostat::BOOST,
+            Step::Power(true) | Step::Timed(true) => {
+                self.by_hand = self.by_hand.max(room.celsius + room.heated_in(BY_HAND + LEASE));
+            }
+            _ => {}
+        }
+    }
+
+    fn most(&self, room: &Room) -> f64 {
+        let by_target = self.target + self.boost + Thermostat::HYSTERESIS + room.heated_in(LEASE);
+        by_target.max(self.by_hand)
+    }
+}
+
+async fn take(simulation: &mut Simulation, step: Step) {
+    let by_hand = Some(Lifetime::For(
+        Period::new(SignedDuration::try_from(BY_HAND).unwrap()).unwrap(),
+    ));
+    let (action, lifetime) = match step {
+        Step::Restart(down) => return simulation.restart(Duration::from_secs(down)).await,
+        Step::Broker => return room(simulation).broker ^= true,
+        Step::Plug => return simulation.relay("heater").online ^= true,
+        Step::Thermometer => return room(simulation).silent ^= true,
+        Step::Jump(by) => return simulation.clock.jump(SignedDuration::from_secs(by)),
+        Step::Reload(other) => {
+            let rules = if other { other_targets() } else { two_targets() };
+            return simulation.reload(rules, &["heater", "lamp", "spare"]).await;
+        }
+        Step::Power(on) => (Action::Switch(Switch::To(Power::from(on))), by_hand),
+        Step::Timed(true) => (Action::OnFor(BY_HAND), None),
+        Step::Timed(false) => (Action::OffFor(BY_HAND), None),
+        Step::Heat(change) => (Action::Heat(change), None),
+        Step::Auto => (Action::Auto, None),
+    };
+    simulation.command("group/driveway", action, lifetime).await;
+}
+
+fn two_targets() -> Rules {
+    heated(vec![
+        warm("early", "06:10", "07:00", 22.0),
+        warm("day", "07:30", "22:00", 19.0),
+    ])
+}
+
+fn other_targets() -> Rules {
+    heated_by(thermostat(18.0), vec![warm("day", "06:00", "20:00", 20.5)])
 }
 
 /// What was broken of it: no value is needed for longer than a lease, and the room is never too hot.
-async fn broken_by(faults: &[(Fault, u64)], planted: bool) -> Vec<String> {
-    let schedules = vec![
-        warm("early", "06:10", "07:00", 22.0),
-        warm("day", "07:30", "22:00", 19.0),
-    ];
-    let mut simulation = simulation(heated(schedules), 18.0).await;
+async fn broken_by(steps: &[(Step, u64)], planted: bool) -> Vec<String> {
+    let mut simulation = simulation(two_targets(), 18.0).await;
     simulation.without_countdowns = planted;
-    for (fault, seconds) in faults {
-        match *fault {
-            Fault::Restart(down) => simulation.restart(Duration::from_secs(down)).await,
-            Fault::Broker => room(&mut simulation).broker ^= true,
-            Fault::Plug => simulation.relay("heater").online ^= true,
-            Fault::Thermometer => room(&mut simulation).silent ^= true,
-            Fault::Jump(by) => simulation.clock.jump(SignedDuration::from_secs(by)),
-        }
+    let mut bound = Bound {
+        target: 22.0,
+        boost: 0.0,
+        by_hand: f64::MIN,
+    };
+    let mut broken = Vec::new();
+    for (step, seconds) in steps {
+        bound.raise(*step, room(&mut simulation));
+        take(&mut simulation, *step).await;
         simulation.pass_for(Duration::from_secs(*seconds)).await;
+        let room = room(&mut simulation);
+        let most = bound.most(room);
+        if room.hottest > most {
+            broken.push(format!("{} °C of {most} °C after {step:?}", room.hottest));
+        }
+        // An ON by hand counts from what the room has then.
+        room.hottest = room.celsius;
     }
-    let room = simulation.room.take().unwrap();
-    let most = 22.0 + Thermostat::HYSTERESIS + room.heated_in(LEASE);
-    let mut broken = std::mem::take(&mut simulation.violations);
-    if room.hottest > most {
-        broken.push(format!("{} °C of {most} °C", room.hottest));
-    }
+    broken.append(&mut simulation.violations);
     broken
 }
 
@@ -710,9 +796,9 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 #[test]
-fn no_faults_overheat_the_room_nor_outlast_a_lease() {
-    check(60, &faults(), |faults| -> TestCaseResult {
-        let broken = runtime().block_on(broken_by(&faults, false));
+fn no_faults_nor_commands_overheat_the_room() {
+    check(60, &steps(), |steps| -> TestCaseResult {
+        let broken = runtime().block_on(broken_by(&steps, false));
         prop_assert!(broken.is_empty(), "{broken:?}");
         Ok(())
     });
@@ -720,7 +806,9 @@ fn no_faults_overheat_the_room_nor_outlast_a_lease() {
 
 #[test]
 fn a_device_that_does_not_count_down_is_seen() {
-    let dies = [(Fault::Jump(0), 1200), (Fault::Plug, 2400)];
+    let warms_up = (Step::Jump(0), 1200);
+    let by_hand = (Step::Power(true), 60);
+    let dies = [warms_up, (Step::Plug, 2400)];
     let broken = runtime().block_on(broken_by(&dies, true));
     assert!(
         broken
@@ -728,12 +816,12 @@ fn a_device_that_does_not_count_down_is_seen() {
             .any(|what| what.starts_with("heats without a value")),
         "{broken:?}"
     );
-    let overheated = runtime().block_on(broken_by(
-        &[(Fault::Jump(0), 1200), (Fault::Restart(20_000), 1)],
-        true,
-    ));
-    assert!(
-        overheated.iter().any(|what| what.contains("°C of")),
-        "{overheated:?}"
-    );
+    for before in [warms_up, by_hand] {
+        let killed = [before, (Step::Restart(20_000), 1)];
+        let overheated = runtime().block_on(broken_by(&killed, true));
+        assert!(
+            overheated.iter().any(|what| what.contains("°C of")),
+            "{overheated:?}"
+        );
+    }
 }
