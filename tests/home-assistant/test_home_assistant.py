@@ -3,7 +3,10 @@
 import json
 import re
 import signal
+import threading
+import time
 from datetime import datetime, timezone
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
@@ -485,10 +488,12 @@ def test_devices_that_exchange_addresses_stay_two(lab, home):
     test_hidden_entities_can_be_enabled(lab, home)
 
 
-ROOM = """
+RADIATOR = """
 [[device]]
 id = "radiator"
 address = "{radiator}"
+"""
+ROOM = """
 [[sensor]]
 id = "room"
 topic = "home/room"
@@ -497,7 +502,7 @@ stale_after = "10m"
 [[group]]
 id = "room"
 name = "Room"
-outlets = ["radiator"]
+outlets = ["{heater}"]
 [group.thermostat]
 sensor = "room"
 target = 20
@@ -508,8 +513,13 @@ min_off = "1s"
 
 
 def test_a_thermostat_of_a_group_leads_and_follows(lab, home):
-    """A dumb heater on a plug, by a thermometer on a topic."""
-    radiator, climate = Device(lab.broker.directory, "P100"), "tapo2mqtt-group-room_climate"
+    """A dumb heater on a plug, or on an outlet of a strip that is a child device, by a thermometer on a topic."""
+    climate = "tapo2mqtt-group-room_climate"
+    if lab.child_devices:
+        heater, position, settings = lab.devices["P304M"], 2, ROOM.format(heater="mats/2")
+    else:
+        heater, position = Device(lab.broker.directory, "P100"), 1
+        settings = RADIATOR.format(radiator=heater.address) + ROOM.format(heater="radiator")
     service = lambda name, **data: home.service(f"climate.{name}", home.entity(climate), **data)
 
     def is_now(mode: str, target, preset: str, action: str):
@@ -524,10 +534,10 @@ def test_a_thermostat_of_a_group_leads_and_follows(lab, home):
             )
 
         eventually(agrees, f"{mode} {target} {preset} {action}")
-        eventually(lambda: radiator.relay(1) is (action == "heating"), "the relay follows")
+        eventually(lambda: heater.relay(position) is (action == "heating"), "the relay follows")
 
     try:
-        lab.bridge.restart(lab.settings + ROOM.format(radiator=radiator.address))
+        lab.bridge.restart(lab.settings + settings)
         eventually(lambda: climate in home.entities(), "the group is announced")
         home.expect(climate, "auto")
         lab.broker.publish("home/room", "18.5")
@@ -550,13 +560,62 @@ def test_a_thermostat_of_a_group_leads_and_follows(lab, home):
         service("set_preset_mode", preset_mode="away")
         service("set_preset_mode", preset_mode="none")
         is_now("auto", 20, "none", "heating")
-        radiator.go_away(12)
+        heater.go_away(12)
         home.expect(climate, "unavailable")
         home.expect(climate, "auto")
     finally:
         lab.bridge.restart(lab.settings)
-        radiator.end()
+        if not lab.child_devices:
+            heater.end()
     eventually(lambda: climate not in home.entities(), "the group is gone")
+    everything_is_back(lab)
+
+
+class Forecast(BaseHTTPRequestHandler):
+    """Answers as Open-Meteo does: 3.5 °C in each hour."""
+
+    UNITS = {
+        "temperature_2m": "°C",
+        "precipitation": "mm",
+        "snowfall": "cm",
+        "dew_point_2m": "°C",
+        "relative_humidity_2m": "%",
+        "wind_speed_10m": "km/h",
+    }
+
+    def do_GET(self):
+        now = int(time.time()) // 3600 * 3600
+        hours = [now + 3600 * hour for hour in range(48)]
+        answer = {"hourly_units": self.UNITS, "hourly": {"time": hours} | {it: [3.5] * 48 for it in self.UNITS}}
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(answer).encode())
+
+    def log_message(self, *_):
+        pass
+
+
+def test_the_forecast_is_shown_with_its_attribution(lab, home):
+    temperature = f"{BRIDGE}_forecast_temperature"
+    server = HTTPServer(("127.0.0.1", 0), Forecast)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    weather = f'\n[weather]\nprovider = "open-meteo"\nurl = "http://127.0.0.1:{server.server_port}"\n'
+    place = 'timezone = "UTC"\nlatitude = 52.5\nlongitude = 13.4'
+    try:
+        lab.bridge.restart(lab.settings.replace('timezone = "UTC"', place) + weather)
+        eventually(lambda: temperature in home.entities(), "the forecast is announced")
+        home.expect(temperature, "3.5")
+
+        def is_attributed():
+            attributes = home.get(f"states/{home.entity(temperature)}")["attributes"]
+            return attributes.get("attribution") == "Weather data by Open-Meteo.com (CC BY 4.0)"
+
+        eventually(is_attributed, "the attribution")
+    finally:
+        lab.bridge.restart(lab.settings)
+        server.shutdown()
+    eventually(lambda: temperature not in home.entities(), "the forecast is gone")
+    everything_is_back(lab)
 
 
 def test_a_command_that_fails_says_why(lab, home):
