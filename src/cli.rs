@@ -53,6 +53,9 @@ pub enum CliCommand {
     Notify(NotifyCommand),
     /// Report by exit code whether the running bridge is connected; for containers.
     Healthcheck,
+    /// Write a ZIP file for a maintainer that says what happened, without passwords, names, addresses and places:
+    /// `tapo2mqtt diagnostics > tapo2mqtt.zip`.
+    Diagnostics,
     /// Take a backup (the response to bridge/request/backup, or a state file) over at the next start of the bridge.
     Restore(RestoreArgs),
     /// Print completions for a shell.

@@ -11,6 +11,7 @@ pub mod config;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod devices;
+pub mod diagnostics;
 pub mod domain;
 pub mod homeassistant;
 pub mod migrate;

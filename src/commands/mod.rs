@@ -3,6 +3,7 @@
 mod check;
 #[cfg(feature = "demo")]
 mod demo;
+mod diagnostics;
 mod discover;
 mod healthcheck;
 mod notify;
@@ -102,6 +103,9 @@ pub async fn execute(cli: Cli, hangup: &mut Signal, program: &Program) -> ExitAc
             .await
             .map(|()| ExitAction::Exit(ExitCode::SUCCESS)),
         CliCommand::Notify(NotifyCommand::Test) => notify::test(settings)
+            .await
+            .map(|()| ExitAction::Exit(ExitCode::SUCCESS)),
+        CliCommand::Diagnostics => diagnostics::diagnostics(settings)
             .await
             .map(|()| ExitAction::Exit(ExitCode::SUCCESS)),
         CliCommand::Restore(args) => {

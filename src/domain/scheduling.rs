@@ -219,6 +219,9 @@ pub enum RequestError {
     /// The state file cannot be read.
     #[error("{0}")]
     State(String),
+    /// The file for maintainers cannot be made.
+    #[error("{0}")]
+    Diagnostics(String),
     /// No device accepted the account.
     #[error("{0}")]
     Account(String),
@@ -245,6 +248,7 @@ impl RequestError {
             Self::TooMany { .. } => "too_many",
             Self::InvalidSettings(_) => "invalid_settings",
             Self::State(_) => "state_unreadable",
+            Self::Diagnostics(_) => "diagnostics_failed",
             Self::Account(_) => "account_refused",
             Self::Disabled(_) => "disabled",
             Self::Busy => "busy",

@@ -22,7 +22,7 @@ use bytes::Bytes;
 use ha_discovery::{NodeId, STATE_TEXT_MAX};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -34,6 +34,7 @@ use super::{
     unknown::UnknownName,
 };
 use crate::{
+    diagnostics::Diagnostics,
     domain::{
         command::{Action, Target},
         command_error::ErrorCode,
@@ -811,6 +812,24 @@ impl Publisher {
     /// The last events: a page of them, the newest first.
     pub(super) fn events(&self, page: u16) -> Value {
         self.events.page(page)
+    }
+
+    /// Adds what was published: the last events, the devices, and the state of each outlet.
+    pub(super) fn diagnosed(&self, diagnostics: Diagnostics) -> Diagnostics {
+        let parsed = |text: &str| serde_json::from_str(text).unwrap_or(Value::Null);
+        let of_device = |report: &DeviceReport| {
+            let unknown = self.retained.of(&report.id).map(|outlet| outlet.key.clone());
+            states(report, &self.statuses, &unknown.collect())
+        };
+        let states = self.reports().flat_map(of_device);
+        let states: Map<String, Value> = states
+            .map(|(path, state)| (path.to_string(), parsed(&state)))
+            .collect();
+        diagnostics
+            .with("events.json", self.events.all().collect())
+            .with("devices.json", parsed(&self.device_list()))
+            .with("groups.json", parsed(&self.statuses.list()))
+            .with("states.json", Value::Object(states))
     }
 
     /// Publishes `bridge/health`.

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use tokio::{
     sync::{Notify, mpsc},
@@ -21,6 +22,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::{
     config::{Account, Device, Loader, Problems, Settings, SettingsDiff},
+    diagnostics::Diagnostics,
     domain::{
         devices::DeviceMsg,
         inventory::Inventory,
@@ -269,6 +271,15 @@ impl Reloader {
         self.tasks.spawn("backup", async move {
             let backup = in_time(move || location.backup().map_err(|why| vec![why])).await;
             reply.send(backup.map_err(|why| RequestError::State(why.join("; "))));
+        });
+    }
+
+    /// Replies with one file, which takes a while to make.
+    pub(super) fn on_diagnostics_request(&self, diagnostics: Diagnostics, reply: RequestReply) {
+        self.tasks.spawn("diagnostics", async move {
+            let zip = in_time(move || diagnostics.into_zip().map_err(|why| vec![why])).await;
+            let zip = zip.map(|zip| json!({ "zip": STANDARD.encode(zip) }));
+            reply.send(zip.map_err(|why| RequestError::Diagnostics(why.join("; "))));
         });
     }
 

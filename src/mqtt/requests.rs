@@ -43,6 +43,8 @@ pub(super) enum BridgeRequest {
     Rediscover(Option<EntityOwner>),
     /// The state that survives a restart.
     Backup,
+    /// What happened, without what is private.
+    Diagnostics,
     /// Use an account, and keep it.
     Account(Account),
     /// A request about the devices that were found.
@@ -55,9 +57,10 @@ pub(super) enum BridgeRequest {
 const LOG_LINES: u16 = 200;
 
 /// The requests that do not go to the scheduler.
-const REQUESTS: [&str; 12] = [
+const REQUESTS: [&str; 13] = [
     "account",
     "backup",
+    "diagnostics",
     "restart",
     "reload",
     "rescan",
@@ -77,6 +80,7 @@ pub(super) fn decode(name: &str, payload: &[u8]) -> Decoded<BridgeRequest> {
     match name {
         "account" => decode_request(payload, read_account).without_values(),
         "backup" => plain(BridgeRequest::Backup),
+        "diagnostics" => plain(BridgeRequest::Diagnostics),
         "restart" => plain(BridgeRequest::Restart),
         "reload" => plain(BridgeRequest::Reload),
         "rescan" => plain(BridgeRequest::Rescan),

@@ -42,6 +42,7 @@ use super::{
 use crate::{
     calendar::CalendarSources,
     config::{Device, Loader, Settings},
+    diagnostics::Diagnostics,
     domain::{
         command::Target,
         command_error::ErrorCode,
@@ -74,6 +75,8 @@ use planner::{DeviceId, GroupId, OutletPath, Power, ScheduleId, rules::Rules};
 
 /// Between two publications of `bridge/health`.
 const HEALTH_INTERVAL: Duration = Duration::from_mins(1);
+/// Lines of the log in a file for maintainers.
+const LOG_LINES: usize = 1000;
 /// How often the loop checks that it is in time.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// After the start devices are not held any more, whatever the broker does.
@@ -579,6 +582,16 @@ impl MqttTask {
             BridgeRequest::Backup => {
                 let reply = self.commands.reply_to(context);
                 return self.reloader.on_backup_request(reply);
+            }
+            BridgeRequest::Diagnostics => {
+                let reply = self.commands.reply_to(context);
+                let (settings, now) = (self.reloader.running(), self.publisher.now());
+                let diagnostics = Diagnostics::new(settings, "the bridge that runs", now);
+                let diagnostics = self.publisher.diagnosed(diagnostics);
+                let diagnostics = diagnostics
+                    .with("health.json", self.publish_health())
+                    .with_log(telemetry::last_lines(LOG_LINES));
+                return self.reloader.on_diagnostics_request(diagnostics, reply);
             }
             BridgeRequest::Rescan => {
                 let sent = self.devices.try_send(DeviceMsg::Rescan);

@@ -19,6 +19,7 @@ mod cut;
 mod decisions;
 mod device_owner;
 mod device_settings;
+mod diagnostics;
 mod discovery;
 mod documents;
 #[cfg(feature = "demo")]

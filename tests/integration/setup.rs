@@ -25,7 +25,7 @@ use crate::{
 const FILE: &str = "tapo2mqtt.toml";
 
 /// A program on a terminal of its own, in an empty directory.
-struct Dialog {
+pub struct Dialog {
     directory: TempDir,
     child: Running,
     keyboard: fs::File,
@@ -47,7 +47,7 @@ impl Drop for Running {
 }
 
 impl Dialog {
-    fn start(arguments: &[&str], directory: TempDir) -> Self {
+    pub fn start(arguments: &[&str], directory: TempDir) -> Self {
         let main = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&main).unwrap();
         unlockpt(&main).unwrap();
@@ -93,7 +93,7 @@ impl Dialog {
     }
 
     /// Waits until a text is shown, behind the last one.
-    fn expect(&mut self, text: &str) {
+    pub fn expect(&mut self, text: &str) {
         let end = Instant::now() + PATIENCE;
         loop {
             if let Some(at) = self.shown[self.seen..].find(text) {
@@ -236,7 +236,7 @@ async fn setup_writes_a_file_that_passes_check() {
     assert_eq!(fs::read(directory.path().join(FILE)).unwrap(), before);
 }
 
-async fn run_end(dialog: Dialog) -> (String, ExitStatus, TempDir) {
+pub async fn run_end(dialog: Dialog) -> (String, ExitStatus, TempDir) {
     tokio::task::spawn_blocking(|| dialog.end()).await.unwrap()
 }
 

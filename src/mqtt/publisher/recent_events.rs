@@ -23,13 +23,18 @@ impl RecentEvents {
         self.0.push_back(event);
     }
 
+    /// All of them, the newest first.
+    pub(super) fn all(&self) -> impl Iterator<Item = Value> {
+        self.0
+            .iter()
+            .rev()
+            .filter_map(|event| serde_json::from_slice(event).ok())
+    }
+
     /// A page of the answer, from 1, the newest first.
     pub(super) fn page(&self, page: u16) -> Value {
         let before = usize::from(page).saturating_sub(1) * PAGE;
-        let events = self.0.iter().rev().skip(before).take(PAGE);
-        let events: Vec<Value> = events
-            .filter_map(|event| serde_json::from_slice(event).ok())
-            .collect();
+        let events: Vec<Value> = self.all().skip(before).take(PAGE).collect();
         json!({ "page": page, "pages": self.0.len().div_ceil(PAGE).max(1), "events": events })
     }
 }

@@ -1,0 +1,91 @@
+//! `diagnostics`: one file that says what happened, from the bridge that runs, or else from settings and state file.
+
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    time::Duration,
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde_json::{Value, json};
+
+use super::{ExitError, load};
+use crate::{
+    app::bridge::StartError,
+    cli::SettingsArgs,
+    config::Settings,
+    diagnostics::Diagnostics,
+    domain::topics::Topics,
+    mqtt::{
+        link::{Exchange, LinkError, Topic, exchange},
+        link_options,
+    },
+    system::clock::Clock,
+};
+
+/// How long the bridge may take.
+const BUDGET: Duration = Duration::from_secs(15);
+
+pub(super) async fn diagnostics(args: &SettingsArgs) -> Result<(), ExitError> {
+    let mut stdout = io::stdout();
+    if stdout.is_terminal() {
+        let why =
+            "this writes a ZIP file, which a terminal cannot show: tapo2mqtt diagnostics > tapo2mqtt.zip";
+        return Err(ExitError::Unwell(why.to_owned()));
+    }
+    let settings = load(args)?;
+    let zip = match of_running_bridge(&settings).await? {
+        Ok(zip) => zip,
+        Err(why) => of_files(&settings, &why)?,
+    };
+    let written = stdout.write_all(&zip).and_then(|()| stdout.flush());
+    written.map_err(ExitError::Output)
+}
+
+/// From the bridge, or why there is nothing from it.
+async fn of_running_bridge(settings: &Settings) -> Result<Result<Vec<u8>, String>, ExitError> {
+    if !settings.mqtt.enabled {
+        return Ok(Err("mqtt.enabled is false".to_owned()));
+    }
+    let topics = settings.topics();
+    let options = link_options(settings, &topics).map_err(StartError::from)?;
+    // Another client may request the same.
+    let transaction = format!("diagnostics-{:x}", rand::random::<u64>());
+    let payload = json!({ "transaction": transaction }).to_string();
+    let (request, response) = (topic(&topics, "request")?, topic(&topics, "response")?);
+    let is_ours = |payload: &[u8]| {
+        let response: Option<Value> = serde_json::from_slice(payload).ok();
+        response.is_some_and(|response| {
+            response
+                .get("transaction")
+                .is_some_and(|ours| *ours == transaction)
+        })
+    };
+    let exchanged = exchange(options, (&request, payload.into()), &response, is_ours, BUDGET).await;
+    let response = match exchanged.map_err(StartError::from)? {
+        Exchange::Response(response) => response,
+        Exchange::NoResponse => return Ok(Err("no bridge answers on its base topic".to_owned())),
+        Exchange::Failed(fault) => return Ok(Err(format!("the broker cannot be asked: {fault}"))),
+    };
+    let response: Value = serde_json::from_slice(&response).unwrap_or_default();
+    let zip = response.pointer("/data/zip").and_then(Value::as_str);
+    let zip = zip.and_then(|zip| STANDARD.decode(zip).ok());
+    let why = response.pointer("/error/message").and_then(Value::as_str);
+    Ok(zip.ok_or_else(|| format!("the bridge answers: {}", why.unwrap_or("no file"))))
+}
+
+fn topic(topics: &Topics, kind: &str) -> Result<Topic, ExitError> {
+    let topic = format!("{}/bridge/{kind}/diagnostics", topics.base());
+    let topic = Topic::try_from(topic).map_err(|_| LinkError::Text { what: "base topic" });
+    Ok(topic.map_err(StartError::from)?)
+}
+
+/// Without a bridge that runs.
+fn of_files(settings: &Settings, why: &str) -> Result<Vec<u8>, ExitError> {
+    let source = format!("settings and state file ({why})");
+    let mut diagnostics = Diagnostics::new(settings, &source, Clock::system().now());
+    if let Some(location) = settings.state_location() {
+        let state = location.backup().unwrap_or_else(|why| json!({ "error": why }));
+        diagnostics = diagnostics.with("state.json", state);
+    }
+    diagnostics.into_zip().map_err(ExitError::Unwell)
+}
