@@ -30,18 +30,18 @@ fn main() -> io::Result<()> {
         let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
         gzip.write_all(content.as_bytes())?;
         let name = name.to_string_lossy();
-        let (plain, compressed) = (out.join(name.as_ref()), out.join(format!("{name}.gz")));
-        fs::write(&plain, &content)?;
-        fs::write(&compressed, gzip.finish()?)?;
+        fs::write(out.join(name.as_ref()), &content)?;
+        fs::write(out.join(format!("{name}.gz")), gzip.finish()?)?;
         let mut hash = DefaultHasher::new();
         hash.write(content.as_bytes());
         let (name, hash) = (name.as_ref(), hash.finish());
-        let (plain, compressed) = (plain.to_string_lossy(), compressed.to_string_lossy());
         let etag = format!("\"{hash:016x}\"");
+        // Not the absolute paths of today: a target directory that was moved is still built.
+        let included = |file: String| format!("include_bytes!(concat!(env!(\"OUT_DIR\"), {file:?}))");
+        let (plain, compressed) = (included(format!("/{name}")), included(format!("/{name}.gz")));
         writeln!(
             list,
-            "    Asset {{ name: {name:?}, etag: {etag:?}, plain: include_bytes!({plain:?}), gzip: \
-             include_bytes!({compressed:?}) }},"
+            "    Asset {{ name: {name:?}, etag: {etag:?}, plain: {plain}, gzip: {compressed} }},"
         )?;
     }
     list.extend_from_slice(b"]\n");

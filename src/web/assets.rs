@@ -91,6 +91,12 @@ mod tests {
     }
 
     #[test]
+    fn the_list_of_files_has_no_path_of_the_build() {
+        let list = include_str!(concat!(env!("OUT_DIR"), "/assets.rs"));
+        assert!(list.contains("include_bytes!") && !list.contains(env!("OUT_DIR")));
+    }
+
+    #[test]
     fn a_file_is_compressed_for_whoever_accepts_it() {
         for (text, compressed) in [
             (None, false),
