@@ -22,29 +22,21 @@ pub(super) struct EnergySeries {
 impl EnergySeries {
     /// Adds what was used in a slot. Those before the newest `most` are forgotten.
     pub(super) fn add(&mut self, slot: i64, used: MilliWattHours, most: usize) {
-        if self.values.is_empty() {
+        let apart = usize::try_from(self.newest.abs_diff(slot)).unwrap_or(usize::MAX);
+        // Nothing that is kept is of the same time: it is too long ago, or the newest has a date that never was.
+        if self.values.is_empty() || apart >= most {
+            self.values = VecDeque::from([GAP]);
             self.newest = slot;
-            self.values.push_back(GAP);
-        }
-        let ahead = usize::try_from(slot.saturating_sub(self.newest)).unwrap_or(0);
-        if ahead >= most {
-            self.values.clear();
         }
         if slot > self.newest {
             self.newest = slot;
-            self.values.extend(std::iter::repeat_n(GAP, ahead.min(most)));
+            self.values.extend(std::iter::repeat_n(GAP, apart));
             while self.values.len() > most {
                 self.values.pop_front();
             }
         }
-        // The newest has a date that never was, or this is before the first of them.
-        let behind = usize::try_from(self.newest.saturating_sub(slot)).unwrap_or(0);
-        if behind >= most {
-            self.values.clear();
-            self.values.push_back(GAP);
-            self.newest = slot;
-        }
-        while (self.values.len()..most).contains(&behind) {
+        // Before the first of them.
+        while slot < self.newest && self.values.len() <= apart {
             self.values.push_front(GAP);
         }
         if let Some(value) = self.place(slot).and_then(|place| self.values.get_mut(place)) {
@@ -129,7 +121,7 @@ mod tests {
             [None, None, Some(1), Some(1), Some(1), Some(1)]
         );
         series.add(i64::MAX, mwh(2), MOST);
-        assert_eq!((series.values.len(), series.of(i64::MAX)), (MOST, Some(mwh(2))));
+        assert_eq!((series.values.len(), series.of(i64::MAX)), (1, Some(mwh(2))));
         assert_eq!(series.of(i64::MIN), None);
     }
 
