@@ -451,7 +451,7 @@ async fn the_maximum_packet_size_of_version_5_is_one_mebibyte() {
 }
 
 #[tokio::test]
-async fn malformed_packets_harm_nobody_else() {
+async fn malformed_packets_harm_no_other_client() {
     let broker = start().await;
     let mut other = Client::connect(broker.address(), "other").await;
     other.subscribe("alive").await;

@@ -199,7 +199,7 @@ fn the_version_is_the_same_everywhere() {
 
 /// The shipped broker with its shipped script, elsewhere.
 #[tokio::test]
-async fn the_shipped_broker_lets_in_who_has_a_secret_and_nobody_else() {
+async fn the_shipped_broker_accepts_only_clients_with_a_secret() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
     fs::create_dir(path("secrets")).unwrap();

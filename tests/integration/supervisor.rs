@@ -88,7 +88,7 @@ async fn it_is_ready_without_a_broker_and_reports_its_stop() {
 }
 
 #[tokio::test]
-async fn without_a_watchdog_nobody_is_pinged() {
+async fn without_a_watchdog_no_ping_is_sent() {
     let (quiet, other) = (Manager::new(), Manager::new());
     let homes = [(); 2].map(|()| Home::new(&settings(dead_address(), &[])));
     let process = quiet.start(&homes[0], None);

@@ -81,7 +81,7 @@ impl Unread {
 }
 
 #[tokio::test]
-async fn a_log_that_nobody_reads_stops_nothing() {
+async fn a_log_that_is_not_read_stops_nothing() {
     let bridge = Unread::start().await;
     bridge.switch_on().await;
     bridge.device.wait_relay(1, false, PATIENCE).await.unwrap();

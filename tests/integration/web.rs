@@ -473,7 +473,7 @@ async fn median_latency(page: &Page) -> Duration {
 }
 
 #[tokio::test]
-async fn silent_connections_shut_nobody_out() {
+async fn silent_connections_do_not_block_another_client() {
     let (_bridge, page, plug) = start("password = \"correct horse\"").await;
     let cookie = cookie_of_login(&page).await;
     let known = page.with("Cookie", &cookie);

@@ -426,7 +426,7 @@ fn malformed_commands_have_a_code_and_a_message() {
 }
 
 #[test]
-fn nobody_goes_back_to_the_schedules_for_a_while() {
+fn auto_with_a_length_is_refused() {
     let payload = br#"{"state":"AUTO","for":60}"#;
     let (error, _) = refused(read(&Verb::Set, payload));
     assert_eq!(error.code(), "conflicting_keys");

@@ -78,7 +78,7 @@ fn rule_03_whatever_changes_next_is_named() {
 }
 
 #[test]
-fn rule_03_outside_its_window_a_sensor_wakes_nobody() {
+fn rule_03_outside_its_window_a_sensor_is_not_waited_for() {
     let mut site = conditional(WhenUnknown::Off);
     site.at("2024-06-21T12:00").boot().measures(-1.0);
     let next = site.plan().wake;

@@ -11,7 +11,7 @@ use tapo_simulator::{Cause, Profile, Simulator};
 use crate::support::{SOON, kind, plug};
 
 #[tokio::test]
-async fn a_countdown_switches_off_with_nobody_asking() {
+async fn a_countdown_switches_off_without_a_request() {
     let device = Simulator::plug(Profile::P110).start().await.unwrap();
     let handler = plug(&device).await.unwrap();
     handler.on().await.unwrap();
