@@ -181,15 +181,15 @@ fn resident(pid: u32) -> u64 {
 async fn flood(probe: &crate::probe::Probe, names: std::ops::Range<u32>) {
     let patience = Duration::from_mins(2);
     for number in names {
+        // As long as a name can be: what is kept of it is seen.
+        let name = format!("no-{number:0>61}");
         let payload = format!(r#"{{"state":"ON","transaction":"t{number}"}}"#);
         match number % 4 {
-            0 => probe.send(&format!("tapo2mqtt/no-{number}/set"), payload).await,
-            1 => probe.send(&format!("tapo2mqtt/no-{number}/get"), "").await,
+            0 => probe.send(&format!("tapo2mqtt/{name}/set"), payload).await,
+            1 => probe.send(&format!("tapo2mqtt/{name}/get"), "").await,
             2 => probe.send(&format!("tapo2mqtt/no/set/{number}"), "ON").await,
             _ => {
-                probe
-                    .send(&format!("tapo2mqtt/group/no-{number}/set"), payload)
-                    .await;
+                probe.send(&format!("tapo2mqtt/group/{name}/set"), payload).await;
             }
         }
         if number % 500 == 0 {
@@ -221,8 +221,8 @@ async fn however_many_names_are_tried_nothing_is_kept_of_them() {
     // What all queues on the way hold at once.
     flood(&probe, 0..20_001).await;
     let before = resident(bridge.pid);
-    flood(&probe, 20_001..120_001).await;
+    flood(&probe, 20_001..60_001).await;
     let grown = resident(bridge.pid).saturating_sub(before);
-    assert!(grown <= 1024, "{grown} KiB more after 100,000 names");
+    assert!(grown <= 1024, "{grown} KiB more after 40,000 names");
     bridge.stop().await.in_order();
 }
