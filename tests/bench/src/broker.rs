@@ -22,14 +22,14 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// As Debian ships it: it holds a small packet back until the one before is acknowledged.
+    /// One that sends each packet at once: the clients of the bench acknowledge late.
     pub async fn start() -> Self {
-        Self::start_with("").await
+        Self::start_with("set_tcp_nodelay true\n").await
     }
 
-    /// One that sends each packet at once.
-    pub async fn start_without_nagle() -> Self {
-        Self::start_with("set_tcp_nodelay true\n").await
+    /// As Debian ships it: it holds a small packet back until the one before is acknowledged.
+    pub async fn start_as_shipped() -> Self {
+        Self::start_with("").await
     }
 
     async fn start_with(more: &str) -> Self {
