@@ -87,10 +87,11 @@ impl AppSupervisor {
         let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
         stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_write_timeout(Some(TIMEOUT))?;
-        // HTTP/1.0: the answer comes in one piece, and ends with the connection.
+        // HTTP/1.0: the answer comes in one piece. It ends with the connection, which some servers keep open unless asked.
         let token = self.token.expose();
-        let request =
-            format!("GET {path} HTTP/1.0\r\nHost: supervisor\r\nAuthorization: Bearer {token}\r\n\r\n");
+        let request = format!(
+            "GET {path} HTTP/1.0\r\nHost: supervisor\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\r\n"
+        );
         stream.write_all(request.as_bytes())?;
         let mut answer = Vec::new();
         stream.take(ANSWER_MAX).read_to_end(&mut answer)?;

@@ -35,7 +35,8 @@ const HOST: &str = "172.30.32.1";
 /// Where Home Assistant shows the page of the app.
 const PREFIX: &str = "/api/hassio_ingress/xyz";
 
-/// Answers as the Supervisor does: JSON to those that show the token, else a text.
+/// Answers as the Supervisor does: JSON to those that show the token, else a text. It closes a connection only where that is
+/// asked for.
 struct FakeSupervisor {
     address: SocketAddr,
     service: Arc<Mutex<Option<Value>>>,
@@ -49,10 +50,14 @@ impl FakeSupervisor {
         let service: Arc<Mutex<Option<Value>>> = Arc::default();
         let (tasks, offered) = (Tasks::default(), service.clone());
         tasks.spawn("supervisor", async move {
+            let mut open = Vec::new();
             while let Ok((mut stream, _)) = listener.accept().await {
                 let request = head(&mut stream).await;
                 let answer = answer(&request, offered.lock().unwrap().as_ref());
                 let _gone = stream.write_all(answer.as_bytes()).await;
+                if !request.contains("\r\nConnection: close\r\n") {
+                    open.push(stream);
+                }
             }
         });
         Self {
@@ -130,7 +135,7 @@ fn answer(request: &str, service: Option<&Value>) -> String {
         )
     };
     format!(
-        "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )
 }
