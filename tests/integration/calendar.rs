@@ -4,7 +4,6 @@ use jiff::SignedDuration;
 use tapo2mqtt::system::clock::Clock;
 
 use crate::{
-    bridge::Setup,
     forecasts::{Behavior, Provider},
     groups::Site,
     health::issues,
@@ -40,44 +39,29 @@ fn rules(server: &Provider) -> String {
 #[tokio::test]
 async fn holidays_of_a_server_count_also_without_the_network() {
     let clock = Clock::steered(SIX.parse().unwrap());
-    let of_server = clock.clone();
-    let server = Provider::start(Behavior::Document(CALENDAR.to_owned()), move || of_server.now()).await;
-    let site = Site::ruled(&clock, Mosquitto::start().await, &rules(&server)).await;
+    let server = Provider::steered(&clock, Behavior::Document(CALENDAR.to_owned())).await;
+    let mut site = Site::ruled(&clock, Mosquitto::start().await, &rules(&server)).await;
     let expected = "schedule late until 23:00 (holiday: St. Andrew's Day)";
     site.group(|group| group["state"] == "ON" && group["reason"] == expected)
         .await;
     site.both(true).await;
-    let Site {
-        mats,
-        lamp,
-        mut bridge,
-    } = site;
-    bridge.stop().await;
+    site.bridge.stop().await;
 
     server.set(Behavior::Status(500, ""));
     clock.suspend(SignedDuration::from_hours(2));
-    let setup = || {
-        let setup = Setup::new().device("mats", mats.address());
-        setup
-            .device("lamp", lamp.address())
-            .clock(&clock)
-            .rules(&rules(&server))
-    };
-    let mut again = setup().after(&bridge).start_on(bridge.broker.clone()).await;
-    let is_on = |group: &serde_json::Value| group["state"] == "ON" && group["reason"] == expected;
-    again.expect("group/driveway", is_on).await;
+    site.start_again(&clock, &rules(&server)).await;
+    site.group(|group| group["state"] == "ON" && group["reason"] == expected)
+        .await;
     assert_eq!(server.requests().len(), 1, "it was asked two hours ago");
-    again.stop().await;
+    site.bridge.stop().await;
 
     // A day later it is asked again. What it answers is no calendar, and an issue; its address is shown nowhere.
     clock.suspend(SignedDuration::from_hours(24));
-    let later = setup().after(&again).start_on(again.broker.clone()).await;
+    site.start_again(&clock, &rules(&server)).await;
     let issue = "calendar of 127.0.0.1: it answers 500; its holidays of before count";
     let is_named = |health: &serde_json::Value| issues(health, "calendar") == [issue];
-    let health = later.expect("bridge/health", is_named).await;
+    let health = site.bridge.expect("bridge/health", is_named).await;
     assert!(!health.to_string().contains("private-key"));
-    later
-        .expect("group/driveway", |group| group["state"] == "OFF")
-        .await;
-    mats.wait_relay(1, false, PATIENCE).await.unwrap();
+    site.group(|group| group["state"] == "OFF").await;
+    site.mats.wait_relay(1, false, PATIENCE).await.unwrap();
 }

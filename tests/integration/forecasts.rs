@@ -10,7 +10,7 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp, fmt::rfc2822};
 use serde_json::json;
-use tapo2mqtt::system::tasks::Tasks;
+use tapo2mqtt::system::{clock::Clock, tasks::Tasks};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -50,6 +50,12 @@ impl Drop for Provider {
 }
 
 impl Provider {
+    /// Its clock is that of the bridge.
+    pub async fn steered(clock: &Clock, behavior: Behavior) -> Self {
+        let clock = clock.clone();
+        Self::start(behavior, move || clock.now()).await
+    }
+
     /// Its clock shows `now`.
     pub async fn start(behavior: Behavior, now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();

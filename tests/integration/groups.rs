@@ -61,16 +61,25 @@ impl Site {
                 device.press(position).unwrap();
             }
         }
-        let setup = Setup::new()
-            .device("mats", mats.address())
-            .device("lamp", lamp.address());
-        let bridge = setup.clock(clock).rules(rules).start_on(broker).await;
+        let setup = Self::setup(&mats, &lamp, clock, rules);
+        let bridge = setup.start_on(broker).await;
         bridge.available("mats").await;
         bridge.available("lamp").await;
         bridge
             .expect("group/driveway", |group| group["state"].is_string())
             .await;
         Self { mats, lamp, bridge }
+    }
+
+    fn setup(mats: &DeviceHandle, lamp: &DeviceHandle, clock: &Clock, rules: &str) -> Setup {
+        let setup = Setup::new().device("mats", mats.address());
+        setup.device("lamp", lamp.address()).clock(clock).rules(rules)
+    }
+
+    /// Starts a bridge that goes on where the one before, which was stopped, left its state.
+    pub async fn start_again(&mut self, clock: &Clock, rules: &str) {
+        let setup = Self::setup(&self.mats, &self.lamp, clock, rules).after(&self.bridge);
+        self.bridge = setup.start_on(self.bridge.broker.clone()).await;
     }
 
     pub fn relays(&self) -> (bool, bool) {

@@ -43,11 +43,6 @@ fn six() -> (Clock, Timestamp) {
     (Clock::steered(at), at)
 }
 
-async fn provider(clock: &Clock, behavior: Behavior) -> Provider {
-    let clock = clock.clone();
-    Provider::start(behavior, move || clock.now()).await
-}
-
 async fn site(clock: &Clock, provider: &Provider) -> Site {
     let rules = format!("{}{MATS}", provider.settings("open-meteo"));
     Site::ruled(clock, Mosquitto::start().await, &rules).await
@@ -66,7 +61,7 @@ async fn forecast(bridge: &Running, predicate: impl Fn(&Value) -> bool) -> Value
 #[tokio::test]
 async fn snow_in_five_hours_turns_mats_on_four_hours_before() {
     let (clock, now) = six();
-    let provider = provider(&clock, Behavior::Document(open_meteo(now, &[5]))).await;
+    let provider = Provider::steered(&clock, Behavior::Document(open_meteo(now, &[5]))).await;
     let site = site(&clock, &provider).await;
     let weather = forecast(&site.bridge, |weather| weather["issued"].is_string()).await;
     assert_eq!(weather["provider"], "open-meteo");
@@ -134,36 +129,26 @@ fn alone(clock: &Clock, provider: &Provider, name: &str) -> Setup {
 #[tokio::test]
 async fn hours_without_the_network_cost_nothing_after_a_restart() {
     let (clock, now) = six();
-    let provider = provider(&clock, Behavior::Document(open_meteo(now, &[5]))).await;
-    let site = site(&clock, &provider).await;
+    let provider = Provider::steered(&clock, Behavior::Document(open_meteo(now, &[5]))).await;
+    let mut site = site(&clock, &provider).await;
     forecast(&site.bridge, |weather| weather["issued"] == SIX).await;
-    let Site {
-        mats,
-        lamp,
-        mut bridge,
-    } = site;
-    bridge.stop().await;
+    site.bridge.stop().await;
     provider.set(Behavior::Status(500, ""));
     clock.suspend(SignedDuration::from_hours(2));
     let rules = format!("{}{MATS}", provider.settings("open-meteo"));
-    let setup = Setup::new()
-        .device("mats", mats.address())
-        .device("lamp", lamp.address());
-    let setup = setup.clock(&clock).rules(&rules).after(&bridge);
-    let again = setup.start_on(bridge.broker.clone()).await;
+    site.start_again(&clock, &rules).await;
     // It would snow in three hours.
-    mats.wait_relay(1, true, PATIENCE).await.unwrap();
-    lamp.wait_relay(1, true, PATIENCE).await.unwrap();
-    let weather = forecast(&again, |weather| weather["issued"] == SIX).await;
+    site.both(true).await;
+    let weather = forecast(&site.bridge, |weather| weather["issued"] == SIX).await;
     assert_eq!(weather["hours"][2]["at"], "2026-11-30T11:00:00Z");
-    let state = std::fs::read_to_string(again.state_file()).unwrap();
+    let state = std::fs::read_to_string(site.bridge.state_file()).unwrap();
     assert!(!state.contains("13.404954"), "the place to 11 m at most");
 }
 
 #[tokio::test]
 async fn without_a_provider_no_forecast_is_left() {
     let (clock, now) = six();
-    let provider = provider(&clock, Behavior::Document(open_meteo(now, &[]))).await;
+    let provider = Provider::steered(&clock, Behavior::Document(open_meteo(now, &[]))).await;
     let Site { mut bridge, .. } = site(&clock, &provider).await;
     forecast(&bridge, |weather| weather["issued"] == SIX).await;
     bridge.stop().await;
@@ -177,7 +162,7 @@ async fn without_a_provider_no_forecast_is_left() {
 #[tokio::test]
 async fn a_forecast_that_is_not_newer_is_not_sent_again() {
     let (clock, now) = six();
-    let provider = provider(&clock, Behavior::Document(open_meteo(now, &[]))).await;
+    let provider = Provider::steered(&clock, Behavior::Document(open_meteo(now, &[]))).await;
     let mut bridge = alone(&clock, &provider, "open-meteo").start().await;
     forecast(&bridge, |weather| weather["issued"] == SIX).await;
     bridge.stop().await;
@@ -204,7 +189,7 @@ async fn a_forecast_that_is_not_newer_is_not_sent_again() {
 #[tokio::test]
 async fn the_national_weather_service_is_asked_twice() {
     let (clock, now) = six();
-    let provider = provider(&clock, Behavior::Grid(nws(now))).await;
+    let provider = Provider::steered(&clock, Behavior::Grid(nws(now))).await;
     let bridge = alone(&clock, &provider, "nws").start().await;
     let weather = forecast(&bridge, |weather| weather["issued"] == SIX).await;
     assert_eq!(weather["temperature"], -7.0);
@@ -247,6 +232,10 @@ async fn a_provider_that_is_wrong_changes_and_slows_nothing() {
         ),
         (Behavior::Status(500, ""), "it answers 500"),
         (
+            Behavior::Status(304, ""),
+            "it has nothing newer, but no forecast of it is known here",
+        ),
+        (
             Behavior::Status(302, "Location: http://192.0.2.1/\r\n"),
             "it redirects to another server",
         ),
@@ -255,7 +244,7 @@ async fn a_provider_that_is_wrong_changes_and_slows_nothing() {
         (document(&nulls), "forecast received"),
     ] {
         let known = log.lines().len();
-        let provider = provider(&clock, behavior.clone()).await;
+        let provider = Provider::steered(&clock, behavior.clone()).await;
         let site = site(&clock, &provider).await;
         while provider.requests().is_empty() {
             site.bridge.barrier().await;
