@@ -501,6 +501,8 @@ export const de = {
     restartWords: "Sie ist einige Sekunden weg. Steckdosen behalten ihren Zustand, Geräte ihre Grenzen.",
     restartYes: "Neu starten",
     restarts: "Die Bridge startet neu",
+    backup: "Sichern",
+    diagnostics: "Diagnose",
     logout: "Abmelden",
   },
 

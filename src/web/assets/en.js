@@ -507,6 +507,8 @@ export const en = {
     restartWords: "It is away for some seconds. Outlets keep their state; plugs guard their own limits meanwhile.",
     restartYes: "Restart",
     restarts: "The bridge restarts",
+    backup: "Back up",
+    diagnostics: "Diagnostics",
     logout: "Log out",
   },
 

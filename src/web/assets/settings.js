@@ -76,6 +76,8 @@ export function view(scope) {
           "div.chips",
           h("button.button", { onclick: reload }, icon("refresh", 18), t.settings.reload),
           h("button.button", { onclick: restart }, icon("power", 18), t.settings.restart),
+          h("button.button", { onclick: backup }, t.settings.backup),
+          h("button.button", { onclick: diagnostics }, t.settings.diagnostics),
           out,
         ),
       ),
@@ -121,6 +123,24 @@ async function reload() {
 async function restart() {
   const { restartTitle: title, restartWords: words, restartYes: yes } = t.settings;
   if (await request("restart", {}, { title, words, yes, bad: false })) toast(t.settings.restarts);
+}
+
+/** As `tapo2mqtt restore` takes it. */
+async function backup() {
+  const data = await request("backup");
+  if (data) download("backup.json", JSON.stringify(data), "application/json");
+}
+
+async function diagnostics() {
+  const data = await request("diagnostics");
+  if (data) download("diagnostics.zip", Uint8Array.from(atob(data.zip), (byte) => byte.charCodeAt(0)), "application/zip");
+}
+
+function download(name, content, type) {
+  const href = URL.createObjectURL(new Blob([content], { type }));
+  const day = new Date().toISOString().slice(0, 10);
+  h("a", { href, download: `tapo2mqtt-${day}-${name}` }).click();
+  setTimeout(() => URL.revokeObjectURL(href), 60_000);
 }
 
 function appearance() {
