@@ -139,7 +139,7 @@ impl Sensor {
     pub fn attributes(mut self, topic: impl Into<String>, keys: &[&str]) -> Self {
         self.attributes = Some(Attributes {
             topic: topic.into(),
-            template: Template::object(keys.iter().map(|key| (*key, *key))),
+            template: Template::object(keys.iter().map(|key| (*key, *key))).or_no_keys(),
         });
         self
     }

@@ -100,6 +100,13 @@ impl Template {
         self
     }
 
+    /// This template, and an object without keys for a topic that was cleared: attributes have to be JSON.
+    #[must_use]
+    pub fn or_no_keys(mut self) -> Self {
+        self.text = format!("{{% if value %}}{}{{% else %}}{{}}{{% endif %}}", self.text);
+        self
+    }
+
     /// The template as Home Assistant reads it.
     pub fn as_str(&self) -> &str {
         &self.text

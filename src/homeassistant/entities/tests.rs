@@ -377,6 +377,7 @@ fn each_value_of_the_forecast_has_its_attribution() {
         assert_eq!(entity["json_attributes_topic"], entity["state_topic"], "{id}");
         let template = entity["json_attributes_template"].as_str().unwrap();
         assert!(template.contains("value_json.attribution"), "{id}: {template}");
+        assert!(template.starts_with("{% if value %}"), "{id}: the topic is cleared without [weather]");
     }
 }
 
