@@ -6,13 +6,14 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 use planner::{
     Now, OutletPath, Power, Steady,
+    deadline::Deadline,
     energy_limits::EnergyEvent,
     overrides::{Override, OverrideState},
     plan::{self, Rule},
     rules::{Group, OnReconnect, Rules, SyncOffToDevice},
     safety::Trip,
 };
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{
     Effect,
@@ -115,6 +116,7 @@ impl<'a> Cycle<'a> {
         let ended = self.end_overrides(group);
         for path in &group.outlets {
             self.hold_timed(path, group);
+            self.hold_lease(path, Some(group));
             self.end_timer(path);
         }
         self.decide(group);
@@ -167,6 +169,7 @@ impl<'a> Cycle<'a> {
             return self.state.mark(&path);
         }
         self.end_override_outside(&path);
+        self.hold_lease(&path, None);
         self.end_timer(&path);
         self.send_waiting(&path);
         self.reconcile(&path, None);
@@ -260,6 +263,28 @@ impl<'a> Cycle<'a> {
         let end = self.state.show(Some(timer.ends.wall(now)));
         let message = format!("{path} has schedules now; its timed {power} goes on until {end}");
         self.state.event(EventKind::OverrideSet, Some(path), message, now);
+    }
+
+    /// An outlet whose thermostat is gone, by whatever settings and whether the bridge ran then, goes off when its lease ends,
+    /// unless other schedules decide about it now.
+    fn hold_lease(&mut self, path: &OutletPath, group: Option<&Group>) {
+        if group.is_some_and(|group| group.thermostat.is_some()) {
+            return;
+        }
+        let now = self.now;
+        let is_scheduled = group.is_some_and(Group::is_scheduled);
+        let is_on = |outlet: &&mut OutletState| outlet.power == Some(Power::On);
+        let Some(outlet) = self.state.outlet_mut(path).filter(is_on) else {
+            return;
+        };
+        let Some(end) = outlet.run_time.take_lease().filter(|_| !is_scheduled) else {
+            return;
+        };
+        let ends_before = |timer: Timer| timer.off_at(now).is_some_and(|off| off <= end);
+        if !outlet.timer.is_some_and(ends_before) {
+            outlet.timer = Some(Timer::countdown(now, Deadline::Steady(end)));
+            warn!(outlet = %path, "its thermostat is gone while it is ON: it goes OFF at the end of its lease");
+        }
     }
 
     /// A timed ON ends OFF, also where no rule decides what follows, and also while the device is away.

@@ -4,12 +4,11 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use planner::{
     DeviceId, Now, OutletPath, Power,
-    deadline::Deadline,
     rules::{Group, Rules},
 };
 use tracing::warn;
 
-use super::{groups::GroupState, persisted::PersistedChange, relays::RelayId, state::State, timers::Timer};
+use super::{groups::GroupState, persisted::PersistedChange, relays::RelayId, state::State};
 use crate::domain::scheduling::{ConfiguredDevice, SchedulerUpdate};
 
 /// Takes rules over, at a moment.
@@ -84,7 +83,6 @@ impl<'a> Reload<'a> {
         for device in devices {
             self.state.name_outlets(&device);
         }
-        self.hand_over_leases(before, &now);
         self.report_freed(before);
         self.state.update(SchedulerUpdate::Rules(now));
         self.state.mark_all();
@@ -123,29 +121,6 @@ impl<'a> Reload<'a> {
         for group in &now.groups {
             if let Some(state) = self.state.groups.get_mut(&group.id) {
                 state.energy.adopt(&mut gone.energy, &group.outlets);
-            }
-        }
-    }
-
-    /// An outlet whose thermostat is gone goes off when its lease ends, unless other schedules decide about it now.
-    fn hand_over_leases(&mut self, before: &Rules, now: &Rules) {
-        let heating = before.groups.iter().filter(|group| group.thermostat.is_some());
-        for path in heating.flat_map(|group| &group.outlets) {
-            let group = now.group_of(path);
-            if group.is_some_and(|group| group.thermostat.is_some() || group.is_scheduled()) {
-                continue;
-            }
-            let Some(outlet) = self.state.outlet_mut(path) else {
-                continue;
-            };
-            let runs = outlet.power != Some(Power::Off);
-            let Some(end) = outlet.run_time.lease().filter(|_| runs) else {
-                continue;
-            };
-            let ends_before = |timer: Timer| timer.off_at(self.now).is_some_and(|off| off <= end);
-            if !outlet.timer.is_some_and(ends_before) {
-                outlet.timer = Some(Timer::countdown(self.now, Deadline::Steady(end)));
-                warn!(outlet = %path, "its thermostat is gone while it is ON: it goes OFF at the end of its lease");
             }
         }
     }

@@ -8,7 +8,7 @@ use proptest::{prelude::*, test_runner::TestCaseResult};
 use super::{
     room::Room,
     rules::{OFF, ON, rules},
-    simulation::{DeviceCountdown, Simulation},
+    simulation::{Device, DeviceCountdown, Simulation, hardware},
 };
 use crate::domain::{
     command::Action,
@@ -302,6 +302,43 @@ async fn a_heater_whose_thermostat_is_gone_goes_off_with_its_lease() {
         assert_eq!(simulation.power("heater"), ON);
         simulation.pass("10m").await;
         assert_eq!((simulation.power("heater"), simulation.flips.len()), (OFF, 2));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_outlives_a_new_name_and_settings_of_another_start() {
+    let without_thermostat = |mut rules: Rules| {
+        rules.groups[0].thermostat = None;
+        rules
+    };
+    let without_group = |mut rules: Rules| {
+        rules.groups.clear();
+        rules
+    };
+    for gone in [without_thermostat, without_group] {
+        for (name, over_a_start) in [("heater", true), ("stove", true), ("stove", false)] {
+            let mut simulation = simulation(heated(Vec::new()), 10.0).await;
+            simulation.pass("20m").await;
+            simulation.lease = None;
+            let mut rules = heated(Vec::new());
+            rules.groups[0].outlets = vec![name.parse().unwrap()];
+            let devices = [Device::new(name, &hardware("heater"), &[])];
+            if over_a_start {
+                simulation.stop().await;
+                simulation.configure(gone(rules), &devices);
+                simulation.start().await;
+            } else {
+                simulation.reload_as(gone(rules), &devices).await;
+            }
+            simulation.pass("1m").await;
+            assert_eq!(simulation.power(name), ON, "{name} {over_a_start}");
+            simulation.pass("10m").await;
+            assert_eq!(simulation.power(name), OFF, "{name} {over_a_start}");
+            // Whatever a person does after that is theirs.
+            simulation.press(name);
+            simulation.pass("20m").await;
+            assert_eq!(simulation.power(name), ON, "{name} {over_a_start}");
+        }
     }
 }
 

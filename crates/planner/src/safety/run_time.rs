@@ -109,6 +109,11 @@ impl RunTime {
         self.lease
     }
 
+    /// The same, and no thermostat lets it run any more.
+    pub fn take_lease(&mut self) -> Option<Steady> {
+        self.lease.take()
+    }
+
     /// A thermostat lets it run until then.
     pub fn lend(&mut self, until: Steady) {
         self.lease = Some(until);
