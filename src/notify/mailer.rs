@@ -2,25 +2,34 @@
 
 use std::{
     fmt,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use lettre::{
-    AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor,
+    Message,
     message::{
         Mailbox, Mailboxes,
         header::{ContentType, HeaderName, HeaderValue, To},
     },
     transport::smtp::{
         Error,
-        authentication::Credentials,
-        client::{Tls, TlsParameters},
+        authentication::{Credentials, DEFAULT_MECHANISMS},
+        client::{AsyncSmtpConnection, TlsParameters},
+        extension::ClientId,
+        response::Response,
     },
 };
+use rustls::{ClientConfig, crypto::aws_lc_rs, pki_types::ServerName};
+use rustls_platform_verifier::BuilderVerifierExt as _;
 use sha2::{Digest as _, Sha256};
-use tokio::time::timeout;
+use tokio::{net::TcpStream, time::timeout};
+use tokio_rustls::TlsConnector;
 
-use super::notice::{Notice, NotifyMessage};
+use super::{
+    bounded_stream::BoundedStream,
+    notice::{Notice, NotifyMessage},
+};
 use crate::{
     config::{MailEncryption, MailServer},
     system::root_cause,
@@ -32,12 +41,23 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 /// Sends through one mail server. Each message has a connection, because they are rare.
 #[derive(Clone)]
 pub(super) struct Mailer {
-    transport: AsyncSmtpTransport<Tokio1Executor>,
+    host: String,
+    port: u16,
+    encryption: Encryption,
+    login: Option<Credentials>,
     from: Mailbox,
     to: Mailboxes,
 }
 
-/// The transport has the login.
+/// How the connection is encrypted, with what that needs.
+#[derive(Clone)]
+enum Encryption {
+    Tls(TlsConnector, ServerName<'static>),
+    StartTls(TlsParameters),
+    None,
+}
+
+/// It has the login.
 impl fmt::Debug for Mailer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Mailer").finish_non_exhaustive()
@@ -48,23 +68,28 @@ impl Mailer {
     /// # Errors
     /// The certificates of the system cannot be read.
     pub(super) fn new(server: &MailServer) -> Result<Self, String> {
-        let parameters = || TlsParameters::new(server.host.clone()).map_err(|error| root_cause(&error));
-        let tls = match server.encryption {
-            MailEncryption::Tls => Tls::Wrapper(parameters()?),
-            MailEncryption::StartTls => Tls::Required(parameters()?),
-            MailEncryption::None => Tls::None,
+        let host = server.host.clone();
+        let encryption = match server.encryption {
+            MailEncryption::Tls => {
+                let name = ServerName::try_from(host.clone()).map_err(|error| root_cause(&error))?;
+                Encryption::Tls(connector().map_err(|error| root_cause(&error))?, name)
+            }
+            MailEncryption::StartTls => {
+                let parameters = TlsParameters::new(host.clone());
+                Encryption::StartTls(parameters.map_err(|error| root_cause(&error))?)
+            }
+            MailEncryption::None => Encryption::None,
         };
-        let mut transport = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&server.host)
-            .port(server.port)
-            .tls(tls)
-            .timeout(Some(TIMEOUT));
-        if let Some(login) = &server.login {
+        let login = server.login.as_ref().map(|login| {
             let (username, password) = (login.username.expose(), login.password.expose());
-            transport = transport.credentials(Credentials::new(username.to_owned(), password.to_owned()));
-        }
+            Credentials::new(username.to_owned(), password.to_owned())
+        });
         let mailbox = |address| Mailbox::new(None, address);
         Ok(Self {
-            transport: transport.build(),
+            host,
+            port: server.port,
+            encryption,
+            login,
             from: Mailbox::new(Some("tapo2mqtt".to_owned()), server.from.clone()),
             to: server.to.iter().cloned().map(mailbox).collect(),
         })
@@ -73,11 +98,48 @@ impl Mailer {
     /// Sends one message. Returns what was answered.
     pub(super) async fn send(&self, message: &NotifyMessage, notices: &[Notice]) -> Result<String, String> {
         let mail = self.compose(message, notices)?;
-        match timeout(TIMEOUT, self.transport.send(mail)).await {
-            Ok(Ok(response)) => Ok(format!("SMTP {}", response.code())),
-            Ok(Err(error)) => Err(why(&error)),
+        match timeout(TIMEOUT, self.deliver(&mail)).await {
+            Ok(delivered) => Ok(format!("SMTP {}", delivered?.code())),
             Err(_) => Err(format!("no answer within {} s", TIMEOUT.as_secs())),
         }
+    }
+
+    async fn deliver(&self, mail: &Message) -> Result<Response, String> {
+        let hello = ClientId::default();
+        let tcp = TcpStream::connect((self.host.as_str(), self.port)).await;
+        let tcp = tcp.map_err(|error| root_cause(&error))?;
+        let connected = match &self.encryption {
+            Encryption::Tls(connector, name) => {
+                let tls = connector.connect(name.clone(), tcp).await;
+                let stream = BoundedStream::new(tls.map_err(|error| root_cause(&error))?);
+                AsyncSmtpConnection::connect_with_transport(Box::new(stream), &hello).await
+            }
+            Encryption::StartTls(_) | Encryption::None => {
+                let stream = BoundedStream::new(tcp);
+                AsyncSmtpConnection::connect_with_transport(Box::new(stream), &hello).await
+            }
+        };
+        let mut connection = connected.map_err(|error| why(&error))?;
+        let sent = self.send_over(&mut connection, &hello, mail).await;
+        let response = sent.map_err(|error| why(&error))?;
+        // It is sent, whatever the server says to that.
+        let _gone = connection.quit().await;
+        Ok(response)
+    }
+
+    async fn send_over(
+        &self,
+        connection: &mut AsyncSmtpConnection,
+        hello: &ClientId,
+        mail: &Message,
+    ) -> Result<Response, Error> {
+        if let Encryption::StartTls(parameters) = &self.encryption {
+            connection.starttls(parameters.clone(), hello).await?;
+        }
+        if let Some(login) = &self.login {
+            connection.auth(DEFAULT_MECHANISMS, login).await?;
+        }
+        connection.send(mail.envelope(), &mail.formatted()).await
     }
 
     fn compose(&self, message: &NotifyMessage, notices: &[Notice]) -> Result<Message, String> {
@@ -97,12 +159,20 @@ impl Mailer {
             .header(ContentType::TEXT_PLAIN)
             .body(format!("{text}\n"));
         let mut mail = mail.map_err(|error| error.to_string())?;
-        // Nobody's holiday is answered to the bridge.
+        // So that no absence is answered.
         let automatic = HeaderName::new_from_ascii_str("Auto-Submitted");
         mail.headers_mut()
             .insert_raw(HeaderValue::new(automatic, "auto-generated".to_owned()));
         Ok(mail)
     }
+}
+
+/// TLS with the authorities of the system.
+fn connector() -> Result<TlsConnector, rustls::Error> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let config = builder.with_platform_verifier()?.with_no_client_auth();
+    Ok(Arc::new(config).into())
 }
 
 /// Without the text of the server, which may repeat the login or an address.

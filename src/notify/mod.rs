@@ -2,6 +2,7 @@
 //!
 //! Everything is read from what is published, so nothing waits for a notification.
 
+mod bounded_stream;
 mod cause;
 mod conditions;
 mod ledger;

@@ -308,6 +308,18 @@ async fn mail_servers_that_fail_cost_no_command() {
     timeout(Duration::from_secs(10), bridge.stop()).await.unwrap();
 }
 
+/// A server whose first line does not end.
+async fn endless() -> (SocketAddr, Tasks) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, tasks) = (listener.local_addr().unwrap(), Tasks::default());
+    tasks.spawn("endless", async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            while stream.write_all(&[b'y'; 4096]).await.is_ok() {}
+        }
+    });
+    (address, tasks)
+}
+
 #[tokio::test]
 async fn notify_test_says_what_a_mail_server_answers() {
     let server = MailServer::start().await;
@@ -316,8 +328,11 @@ async fn notify_test_says_what_a_mail_server_answers() {
     // A login is not sent to a server that offers no STARTTLS, where it is wanted.
     let plain = server.entry("id = \"plain\"\ntls = true\n");
     let dead = entry(dead_address(), "id = \"dead\"\n");
-    let home =
-        Home::new(&(settings(dead_address(), &[]) + &server.entry("") + &wrong + &nobody + &plain + &dead));
+    let (endless, _tasks) = endless().await;
+    let endless = entry(endless, "id = \"endless\"\n");
+    let home = Home::new(
+        &(settings(dead_address(), &[]) + &server.entry("") + &wrong + &nobody + &plain + &dead + &endless),
+    );
     let output = home.run(&["notify", "test"]).await;
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
@@ -328,6 +343,7 @@ async fn notify_test_says_what_a_mail_server_answers() {
         format!("mail to {ip}: it answers 550; check from and to"),
         format!("mail to {ip}: STARTTLS is not supported on this server"),
         "Connection refused".to_owned(),
+        "it sends more than any mail server".to_owned(),
     ] {
         assert!(text.contains(&answer), "{answer}: {text}");
     }
