@@ -45,6 +45,8 @@ const SETTLE: Duration = Duration::from_secs(2);
 const FIRST_READINGS: Duration = Duration::from_secs(2);
 /// A requested reading comes no sooner after the last one than this part of the usual interval.
 const SOONEST_PART: u32 = 6;
+/// And after this at the latest, where that is long.
+const SOONEST_MAX: Duration = Duration::from_secs(5);
 /// The energy of the day, in Wh.
 const TODAY: &str = "today_energy";
 
@@ -380,7 +382,7 @@ impl Meters {
         {
             self.urgent.push_back(position);
         }
-        let soonest = self.last.map_or(at, |last| last + usual / SOONEST_PART);
+        let soonest = self.last.map_or(at, |last| last + soonest(usual));
         self.due = self.due.min(at.max(soonest));
     }
 
@@ -398,7 +400,7 @@ impl Meters {
         } else if self.urgent.is_empty() {
             jittered(usual)
         } else {
-            usual / SOONEST_PART
+            soonest(usual)
         };
         self.last = Some(now);
         self.due = now + next;
@@ -419,6 +421,11 @@ impl Meters {
             MeterRequest::Day => &mut self.day,
         }
     }
+}
+
+/// From one reading to the next that is requested.
+fn soonest(usual: Duration) -> Duration {
+    (usual / SOONEST_PART).min(SOONEST_MAX)
 }
 
 /// Said once: the values that a device does not report are null without a reason.
@@ -746,6 +753,15 @@ mod tests {
             }
         }
         assert_eq!(read, 120, "one in five seconds");
+    }
+
+    #[test]
+    fn a_switched_outlet_does_not_wait_for_a_long_interval() {
+        let (start, usual) = (Instant::now(), Duration::from_hours(24));
+        let mut meters = Meters::new(EnergyTotals::default(), start);
+        meters.take_turn(&[1], start, usual);
+        meters.hurry(Some(1), start + SETTLE, usual);
+        assert_eq!(meters.due, start + SOONEST_MAX);
     }
 
     #[test]
