@@ -213,6 +213,7 @@ impl Worker {
             info,
             outlets,
             children,
+            reads_odd_answers: _,
         } = opened;
         self.displaced = false;
         let context = &mut self.context;

@@ -1,6 +1,6 @@
 //! Devices that our own client serves: sessions, logins and values.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use tapo_simulator::{Damage, Fault, Profile, Protocol, RunningDevice, Scope, Simulator};
@@ -152,6 +152,21 @@ async fn a_device_with_one_request_a_session_is_served() {
     );
     assert_eq!((counters.failed_logins, counters.sequence_violations), (0, 0));
     assert_eq!(counters.max_in_flight, 1, "one session at a time");
+}
+
+/// The crate logs in to it, and cannot read it.
+#[tokio::test]
+async fn an_old_device_over_klap_is_served_again_after_a_restart() {
+    let plug = Simulator::plug(Profile::HS110).start().await.unwrap();
+    let directory = Arc::new(tempfile::tempdir().unwrap());
+    for (transaction, state) in [("1", "ON"), ("2", "OFF")] {
+        let setup = Setup::new().directory(directory.clone());
+        let mut bridge = setup.device("plug", plug.address()).start().await;
+        is_online(&bridge).await;
+        let answer = bridge.set("plug", transaction, json!({ "state": state })).await;
+        assert_eq!(answer["status"], "ok", "{answer}");
+        bridge.stop().await;
+    }
 }
 
 #[tokio::test]

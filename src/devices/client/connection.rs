@@ -168,6 +168,7 @@ impl Connection {
             config: self.settings.config.clone(),
             needs: self.needs,
             is_known: self.identity.has_answered(),
+            was_read: self.firmware.is_some(),
             limit: self.settings.polling.request,
             own: self.own.clone(),
         };
@@ -209,6 +210,7 @@ impl Connection {
         }
         self.identity = identity;
         self.needs.kind = opened.kind;
+        self.needs.reads_odd_answers |= opened.reads_odd_answers;
         self.needs.changes_settings |= opened.components.has(Component::Brightness);
         Ok(Ok(opened))
     }

@@ -31,6 +31,8 @@ pub(in crate::devices) struct Opened {
     pub(in crate::devices) session: Session,
     pub(in crate::devices) kind: Kind,
     pub(in crate::devices) components: Components,
+    /// Whether the `tapo` crate could not read it.
+    pub(in crate::devices) reads_odd_answers: bool,
     pub(in crate::devices) info: Value,
     pub(in crate::devices) outlets: Vec<OutletReading>,
     /// What is connected to a hub.
@@ -65,6 +67,8 @@ pub(in crate::devices) struct Opening {
     pub(in crate::devices) needs: Needs,
     /// Whether a device answered there before.
     pub(in crate::devices) is_known: bool,
+    /// Whether the device was read since the start of the bridge.
+    pub(in crate::devices) was_read: bool,
     /// For one request.
     pub(in crate::devices) limit: Duration,
     /// Our own client, which outlives its sessions.
@@ -92,7 +96,8 @@ impl Opening {
         };
         let mut needs = self.needs;
         let mut identified = identify(&session).await;
-        if !self.is_known
+        // A device that was read before answered something odd this time only.
+        if !self.was_read
             && session.client() == ServingClient::Crate
             && self.config.client == ClientChoice::Auto
             && let Err(Fault::Unreadable(_)) = identified
@@ -121,6 +126,7 @@ impl Opening {
         match read(&session, kind, components, &info).await {
             Ok(read) => Ok(Opened {
                 session,
+                reads_odd_answers: needs.reads_odd_answers,
                 kind,
                 components: read.components,
                 info,
@@ -312,6 +318,7 @@ pub(in crate::devices) async fn open_once(
         config: Arc::new(config.clone()),
         needs: Needs::of(config),
         is_known: false,
+        was_read: false,
         limit: request,
         own: OwnClient::default(),
     };
