@@ -377,7 +377,10 @@ fn each_value_of_the_forecast_has_its_attribution() {
         assert_eq!(entity["json_attributes_topic"], entity["state_topic"], "{id}");
         let template = entity["json_attributes_template"].as_str().unwrap();
         assert!(template.contains("value_json.attribution"), "{id}: {template}");
-        assert!(template.starts_with("{% if value %}"), "{id}: the topic is cleared without [weather]");
+        assert!(
+            template.starts_with("{% if value %}"),
+            "{id}: the topic is cleared without [weather]"
+        );
     }
 }
 
