@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::LinkFault;
+
 /// A connection that lasts this long is stable.
 const STABLE_AFTER: Duration = Duration::from_secs(5);
 
@@ -27,11 +29,29 @@ impl ConnectionState {
             Some(_) => Self::Stable,
         }
     }
+
+    /// What a connection that ended with a fault says of its broker. One that accepts connections and does not answer is no
+    /// better than one that closes them, however long it takes to notice that.
+    pub(crate) fn ended_with(self, fault: &LinkFault) -> Self {
+        match (self, fault) {
+            (Self::Stable, LinkFault::Silent | LinkFault::Unacknowledged) => Self::Unstable,
+            (state, _) => state,
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_broker_that_stops_answering_is_not_stable() {
+        let stable = ConnectionState::Stable;
+        for silent in [LinkFault::Silent, LinkFault::Unacknowledged] {
+            assert_eq!(stable.ended_with(&silent), ConnectionState::Unstable);
+        }
+        assert_eq!(stable.ended_with(&LinkFault::ClosedByBroker), stable);
+    }
 
     #[test]
     fn a_connection_is_stable_after_five_seconds() {

@@ -88,7 +88,7 @@ impl Driver {
             let notice = self
                 .reconnect
                 .on_failed(self.brokers.position(), &fault, state, now);
-            let next = self.brokers.on_ended(state);
+            let next = self.brokers.on_ended(state.ended_with(&fault));
             let jitter = rand::random_range(JITTER);
             let delay = self.backoff.next_delay(&fault, state, next, jitter);
             let longest = self.backoff.longest(&fault);
