@@ -187,7 +187,9 @@ impl Connection {
                 return Ok(Err(fault));
             }
         };
-        if opened.session.client() == ServingClient::Crate && self.own_failures.take_given_up() {
+        if opened.session.client() == ServingClient::Own {
+            self.own.on_served().await;
+        } else if self.own_failures.take_given_up() {
             let device = &self.settings.config.id;
             info!(%device, "sessions of our own client failed again and again; the tapo crate serves the device");
         }

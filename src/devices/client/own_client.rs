@@ -23,9 +23,11 @@ use super::{
 use crate::domain::devices::{ClientChoice, Credentials};
 use planner::Power;
 
-/// From a failure that the crate made good to the next attempt: a device that starts may refuse one client and take the
-/// next, and only this one reaches the countdowns of a strip.
-const RETRY: Duration = Duration::from_mins(30);
+/// From a login that failed, and that the crate made good, to the next attempt: a device that starts may refuse one client and
+/// take the next, and only this one reaches the countdowns of a strip. Each further failure doubles it.
+const FIRST_RETRY: Duration = Duration::from_mins(1);
+/// Its longest, and the same after sessions that failed again and again.
+const LONGEST_RETRY: Duration = Duration::from_mins(30);
 /// What it is asked to log in over: all that devices speak.
 const ALL: [Transport; 4] = [Transport::Tpap, Transport::Klap, Transport::Aes, Transport::Xor];
 
@@ -33,15 +35,29 @@ const ALL: [Transport; 4] = [Transport::Tpap, Transport::Klap, Transport::Aes, T
 #[derive(Debug, Clone, Default)]
 pub(in crate::devices) struct OwnClient(Arc<Mutex<OwnState>>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct OwnState {
     kept: Option<KeptClient>,
     /// The `tapo` crate has logged in to the device: its protocol does not become an older one.
     crate_serves: bool,
-    /// When it did where this client could not.
-    failed: Option<Instant>,
+    /// When this client is tried again, after the crate did what it could not.
+    retry_at: Option<Instant>,
+    /// How long after the next failed login that is.
+    retry: Duration,
     /// Whether that was said.
     is_failure_said: bool,
+}
+
+impl Default for OwnState {
+    fn default() -> Self {
+        Self {
+            kept: None,
+            crate_serves: false,
+            retry_at: None,
+            retry: FIRST_RETRY,
+            is_failure_said: false,
+        }
+    }
 }
 
 /// It remembers how long a device counts wrong passwords, and which form of the password it takes.
@@ -103,7 +119,7 @@ impl OwnClient {
             setting,
             needs,
             is_old: state.is_alone(),
-            own_failed: state.failed.is_some(),
+            own_failed: state.retry_at.is_some(),
         };
         known.client()
     }
@@ -114,31 +130,36 @@ impl OwnClient {
         if state.is_alone() {
             return false;
         }
-        state.failed = Some(Instant::now());
+        state.retry_at = Some(Instant::now() + LONGEST_RETRY);
         true
     }
 
     /// What failed does not count any more: the crate fails too, the firmware changed, or time has passed.
     pub(super) async fn forget_failure(&self) {
-        self.0.lock().await.failed = None;
+        self.0.lock().await.retry_at = None;
+    }
+
+    /// The device was read over this client.
+    pub(super) async fn on_served(&self) {
+        self.0.lock().await.retry = FIRST_RETRY;
     }
 
     /// When this client is tried again, if it failed.
     pub(super) async fn retry_at(&self) -> Option<Instant> {
-        Some(self.0.lock().await.failed? + RETRY)
+        self.0.lock().await.retry_at
     }
 
     /// The `tapo` crate has logged in, after this client failed or in its place. Returns whether that is to be said.
     pub(super) async fn leave_to_crate(&self, failed: OwnFailed) -> bool {
         let mut state = self.0.lock().await;
-        let failed = (failed == OwnFailed::Yes).then(Instant::now);
-        let is_new = failed.is_some() && !state.is_failure_said;
-        *state = OwnState {
-            kept: None,
-            crate_serves: true,
-            failed: failed.or(state.failed),
-            is_failure_said: state.is_failure_said || is_new,
-        };
+        let has_failed = failed == OwnFailed::Yes;
+        let is_new = has_failed && !state.is_failure_said;
+        (state.kept, state.crate_serves) = (None, true);
+        state.is_failure_said |= is_new;
+        if has_failed {
+            state.retry_at = Some(Instant::now() + state.retry);
+            state.retry = (state.retry * 2).min(LONGEST_RETRY);
+        }
         is_new
     }
 
@@ -435,5 +456,24 @@ pub(super) async fn call(
     match child {
         Some(id) => client.call_child(id, method, params).await,
         None => client.call(method, params).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_login_that_failed_is_tried_again_later_and_later() {
+        let own = OwnClient::default();
+        let mut waits = Vec::new();
+        for attempt in 0..8 {
+            if attempt == 7 {
+                own.on_served().await;
+            }
+            own.leave_to_crate(OwnFailed::Yes).await;
+            waits.push((own.retry_at().await.unwrap() - Instant::now()).as_secs() / 60);
+        }
+        assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30, 1]);
     }
 }
