@@ -18,6 +18,8 @@ const BROKER_HOST: &str = "broker's host";
 /// The client assigns packet ids from a ring of this size. Far above the in-flight window, so that an id is reused only
 /// if an acknowledgement is long overdue.
 const PACKET_IDS: u16 = 1024;
+/// How many packets the client reads before it passes them on. Each may be of the largest size; by itself it takes up to 128.
+const READ_BATCH: usize = 10;
 /// For DNS, TCP, TLS and CONNACK together, and for each flush; in seconds.
 pub(crate) const CONNECT_TIMEOUT: u64 = 5;
 
@@ -94,6 +96,7 @@ impl LinkOptions {
             .set_clean_session(true)
             .set_keep_alive(self.keep_alive_seconds())
             .set_inflight(PACKET_IDS)
+            .set_read_batch_size(READ_BATCH)
             .set_max_packet_size(MAX_PACKET_SIZE, MAX_PACKET_SIZE);
         if let Some(login) = &self.login {
             client.set_credentials(&login.username, login.password.clone());
