@@ -35,29 +35,17 @@ const ALL: [Transport; 4] = [Transport::Tpap, Transport::Klap, Transport::Aes, T
 #[derive(Debug, Clone, Default)]
 pub(in crate::devices) struct OwnClient(Arc<Mutex<OwnState>>);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct OwnState {
     kept: Option<KeptClient>,
     /// The `tapo` crate has logged in to the device: its protocol does not become an older one.
     crate_serves: bool,
     /// When this client is tried again, after the crate did what it could not.
     retry_at: Option<Instant>,
-    /// How long after the next failed login that is.
-    retry: Duration,
+    /// How many logins in a row failed that the crate made good.
+    failed_logins: u32,
     /// Whether that was said.
     is_failure_said: bool,
-}
-
-impl Default for OwnState {
-    fn default() -> Self {
-        Self {
-            kept: None,
-            crate_serves: false,
-            retry_at: None,
-            retry: FIRST_RETRY,
-            is_failure_said: false,
-        }
-    }
 }
 
 /// It remembers how long a device counts wrong passwords, and which form of the password it takes.
@@ -141,7 +129,7 @@ impl OwnClient {
 
     /// The device was read over this client.
     pub(super) async fn on_served(&self) {
-        self.0.lock().await.retry = FIRST_RETRY;
+        self.0.lock().await.failed_logins = 0;
     }
 
     /// When this client is tried again, if it failed.
@@ -157,8 +145,9 @@ impl OwnClient {
         (state.kept, state.crate_serves) = (None, true);
         state.is_failure_said |= is_new;
         if has_failed {
-            state.retry_at = Some(Instant::now() + state.retry);
-            state.retry = (state.retry * 2).min(LONGEST_RETRY);
+            let wait = FIRST_RETRY.saturating_mul(2_u32.saturating_pow(state.failed_logins));
+            state.retry_at = Some(Instant::now() + wait.min(LONGEST_RETRY));
+            state.failed_logins = state.failed_logins.saturating_add(1);
         }
         is_new
     }
