@@ -447,10 +447,7 @@ async fn payloads_that_are_too_large_do_not_break_the_link() {
 async fn a_broker_that_stops_reading_is_dropped_and_caught_up_later() {
     let broker = Mosquitto::start().await;
     let cut = Cut::in_front_of(broker.address());
-    let mut link = open(LinkOptions {
-        keep_alive: Duration::from_secs(1),
-        ..options(cut.address())
-    });
+    let mut link = open(impatient(cut.address()));
     link.publish_retained(PublishPriority::BridgeState, topic(STATE), ONLINE);
     settled(&mut link).await;
     cut.black_hole();
@@ -475,13 +472,18 @@ async fn a_broker_that_stops_reading_is_dropped_and_caught_up_later() {
 async fn a_silent_broker_is_noticed_by_pings() {
     let broker = Mosquitto::start().await;
     let cut = Cut::in_front_of(broker.address());
-    let mut link = open(LinkOptions {
-        keep_alive: Duration::from_secs(1),
-        ..options(cut.address())
-    });
+    let mut link = open(impatient(cut.address()));
     settled(&mut link).await;
     cut.black_hole();
     assert_eq!(fault(&mut link).await, LinkFault::Silent);
+}
+
+/// Notices a silent broker after two seconds.
+fn impatient(broker: SocketAddr) -> LinkOptions {
+    LinkOptions {
+        keep_alive: Duration::from_secs(1),
+        ..options(broker)
+    }
 }
 
 /// Publishes more often than the link would ping, until there is a fault. Returns it, and how often that was.
@@ -502,10 +504,7 @@ async fn fault_while_publishing(link: &mut Link) -> (LinkFault, usize) {
 async fn a_silent_broker_is_noticed_while_much_is_published() {
     let broker = Mosquitto::start().await;
     let cut = Cut::in_front_of(broker.address());
-    let mut link = open(LinkOptions {
-        keep_alive: Duration::from_secs(1),
-        ..options(cut.address())
-    });
+    let mut link = open(impatient(cut.address()));
     settled(&mut link).await;
     cut.black_hole();
     let (fault, published) = fault_while_publishing(&mut link).await;

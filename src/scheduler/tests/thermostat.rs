@@ -283,17 +283,22 @@ async fn what_the_broker_kept_of_a_dead_thermometer_heats_nothing() {
     assert_eq!(simulation.power("heater"), ON);
 }
 
+fn without_thermostat(mut rules: Rules) -> Rules {
+    rules.groups[0].thermostat = None;
+    rules
+}
+
+fn without_group(mut rules: Rules) -> Rules {
+    rules.groups.clear();
+    rules
+}
+
+/// The settings without what heats: without the thermostat of the group, or without the group.
+const GONE: [fn(Rules) -> Rules; 2] = [without_thermostat, without_group];
+
 #[tokio::test(start_paused = true)]
 async fn a_heater_whose_thermostat_is_gone_goes_off_with_its_lease() {
-    let without_thermostat = |mut rules: Rules| {
-        rules.groups[0].thermostat = None;
-        rules
-    };
-    let without_group = |mut rules: Rules| {
-        rules.groups.clear();
-        rules
-    };
-    for gone in [without_thermostat, without_group] {
+    for gone in GONE {
         let mut simulation = simulation(heated(Vec::new()), 10.0).await;
         simulation.pass("20m").await;
         simulation.reload(gone(heated(Vec::new())), &["heater"]).await;
@@ -307,15 +312,7 @@ async fn a_heater_whose_thermostat_is_gone_goes_off_with_its_lease() {
 
 #[tokio::test(start_paused = true)]
 async fn a_lease_outlives_a_new_name_and_settings_of_another_start() {
-    let without_thermostat = |mut rules: Rules| {
-        rules.groups[0].thermostat = None;
-        rules
-    };
-    let without_group = |mut rules: Rules| {
-        rules.groups.clear();
-        rules
-    };
-    for gone in [without_thermostat, without_group] {
+    for gone in GONE {
         for (name, over_a_start) in [("heater", true), ("stove", true), ("stove", false)] {
             let mut simulation = simulation(heated(Vec::new()), 10.0).await;
             simulation.pass("20m").await;
