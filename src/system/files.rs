@@ -17,8 +17,8 @@ use super::tasks;
 const BUDGET: Duration = Duration::from_secs(3);
 /// Reads that may hang at the same time: each has a thread.
 const HANGING_MAX: usize = 8;
-/// Reads that were not done yet.
-static RUNNING: AtomicUsize = AtomicUsize::new(0);
+/// Reads that were given up and are not done yet.
+static HANGING: AtomicUsize = AtomicUsize::new(0);
 
 /// Reads a whole file of at most `limit` bytes; a longer one is cut behind the byte that is too many.
 ///
@@ -26,7 +26,7 @@ static RUNNING: AtomicUsize = AtomicUsize::new(0);
 /// Also if it is no regular file (a pipe would never end), or does not come within three seconds.
 pub(crate) fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let owned = path.to_owned();
-    within(&RUNNING, BUDGET, move || read_regular(&owned, limit))
+    within(&HANGING, BUDGET, move || read_regular(&owned, limit))
 }
 
 /// Whether there is a regular file.
@@ -35,7 +35,7 @@ pub(crate) fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 /// If it cannot be seen, or the disk does not answer within three seconds.
 pub(crate) fn exists(path: &Path) -> io::Result<bool> {
     let owned = path.to_owned();
-    within(&RUNNING, BUDGET, move || match fs::metadata(owned) {
+    within(&HANGING, BUDGET, move || match fs::metadata(owned) {
         Ok(found) => Ok(found.is_file()),
         Err(error)
             if matches!(
@@ -61,30 +61,27 @@ fn read_regular(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 
 /// Runs work that may hang on a thread of its own.
 fn within<T: Send + 'static>(
-    running: &'static AtomicUsize,
+    hanging: &'static AtomicUsize,
     budget: Duration,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    if running.fetch_add(1, Ordering::Relaxed) >= HANGING_MAX {
-        running.fetch_sub(1, Ordering::Relaxed);
+    if hanging.load(Ordering::Relaxed) >= HANGING_MAX {
         return Err(io::Error::other("earlier reads still hang"));
     }
-    let (done, result) = mpsc::sync_channel(1);
-    let started = tasks::thread("file reader", move || {
-        let result = work();
-        running.fetch_sub(1, Ordering::Relaxed);
-        // The receiver is gone if it took too long.
-        let _late = done.send(result);
-    });
-    if let Err(error) = started {
-        running.fetch_sub(1, Ordering::Relaxed);
-        return Err(error);
-    }
-    let late = |_| {
+    // Without room for a result: what is sent was received, or the read was given up.
+    let (done, result) = mpsc::sync_channel(0);
+    tasks::thread("file reader", move || {
+        if done.send(work()).is_err() {
+            hanging.fetch_sub(1, Ordering::Relaxed);
+        }
+    })?;
+    result.recv_timeout(budget).unwrap_or_else(|error| {
+        if error == mpsc::RecvTimeoutError::Timeout {
+            hanging.fetch_add(1, Ordering::Relaxed);
+        }
         let why = format!("not read within {} s", budget.as_secs());
         Err(io::Error::new(io::ErrorKind::TimedOut, why))
-    };
-    result.recv_timeout(budget).unwrap_or_else(late)
+    })
 }
 
 #[cfg(test)]
@@ -122,13 +119,12 @@ mod tests {
 
     #[test]
     fn work_that_hangs_is_given_up_and_bounded() {
-        // Of this test alone.
-        static HANGING: AtomicUsize = AtomicUsize::new(0);
+        static OF_THIS_TEST: AtomicUsize = AtomicUsize::new(0);
         let (release, hold) = mpsc::channel::<()>();
         let hold = std::sync::Arc::new(std::sync::Mutex::new(hold));
         let hang = || {
             let hold = hold.clone();
-            within(&HANGING, Duration::from_millis(1), move || {
+            within(&OF_THIS_TEST, Duration::from_millis(1), move || {
                 let _closed = hold.lock().unwrap().recv();
                 Ok(())
             })
@@ -137,5 +133,29 @@ mod tests {
         assert_eq!(errors[0].kind(), io::ErrorKind::TimedOut);
         assert_eq!(errors[HANGING_MAX].to_string(), "earlier reads still hang");
         drop(release);
+        while OF_THIS_TEST.load(Ordering::Relaxed) > 0 {
+            std::thread::yield_now();
+        }
+        within(&OF_THIS_TEST, BUDGET, || Ok(())).unwrap();
+    }
+
+    #[test]
+    fn any_number_of_reads_may_run_at_once() {
+        static OF_THIS_TEST: AtomicUsize = AtomicUsize::new(0);
+        // Each waits for all others.
+        let together = std::sync::Arc::new(std::sync::Barrier::new(2 * HANGING_MAX));
+        let readers: Vec<_> = (0..2 * HANGING_MAX)
+            .map(|_| {
+                let together = together.clone();
+                let read = move || {
+                    together.wait();
+                    Ok(())
+                };
+                std::thread::spawn(|| within(&OF_THIS_TEST, Duration::from_secs(30), read))
+            })
+            .collect();
+        for reader in readers {
+            reader.join().unwrap().unwrap();
+        }
     }
 }
