@@ -34,10 +34,12 @@ use crate::{
 /// More than any client sends; a `multipleRequest` has about 1 kB.
 const MAX_BODY: usize = 64 * 1024;
 
+const NO_REPLY: u64 = u64::MAX;
+
 /// One connection.
 struct Link {
     core: Arc<Core>,
-    /// When the latest reply was made, in milliseconds of uptime; zero before the first.
+    /// When the latest reply was made, in milliseconds of uptime; [`NO_REPLY`] before the first.
     last_reply: AtomicU64,
     /// Notified when a reply after which the connection closes has been written.
     close: Arc<Notify>,
@@ -53,7 +55,7 @@ pub(crate) async fn serve(core: Arc<Core>, stream: TcpStream) {
     let _open = core.tally.connection();
     let link = Link {
         core: core.clone(),
-        last_reply: AtomicU64::new(0),
+        last_reply: AtomicU64::new(NO_REPLY),
         close: Arc::default(),
     };
     let service = service_fn(|request| respond(&link, request));
@@ -119,7 +121,7 @@ impl Link {
         };
         let last = self.last_reply.load(Ordering::Relaxed);
         let idle = self.core.clock.uptime_ms().saturating_sub(last);
-        last > 0 && u128::from(idle) >= after.as_millis()
+        last != NO_REPLY && u128::from(idle) >= after.as_millis()
     }
 
     fn response(&self, reply: Reply) -> Response<ReplyBody> {
