@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use crate::{
     bridge::{Running, Setup},
     log::Log,
-    mosquitto::Mosquitto,
+    mosquitto::{Builder, Mosquitto},
     probe::PATIENCE,
 };
 
@@ -87,39 +87,46 @@ async fn a_message_that_ends_the_connection_twice_is_left_out() {
     assert!(!held.contains("outlet"), "{held}");
 }
 
-#[tokio::test]
-async fn a_message_that_the_broker_drops_is_noticed() {
-    let access = |lines: &str| {
-        let lines = format!("topic readwrite tapo2mqtt/#\ntopic readwrite probe/#\n{lines}\n");
-        Mosquitto::builder().acl(&lines)
-    };
-    for (broker, missing) in [
-        (
-            Mosquitto::builder().option(&format!("message_size_limit {LIMIT}")),
-            STRIP_DISCOVERY,
-        ),
-        (access("topic read homeassistant/#"), PLUG_DISCOVERY),
-        (
-            access("topic readwrite homeassistant/#\ntopic deny tapo2mqtt/bridge/health"),
-            "tapo2mqtt/bridge/health",
-        ),
-    ] {
-        let log = Log::capture();
-        let devices = Devices::start().await;
-        let bridge = devices.setup().start_on(broker.start().await).await;
-        bridge.available("mats").await;
-        let noticed = async {
-            loop {
-                match warnings(&log, "did not deliver them").first() {
-                    Some(line) => break line.clone(),
-                    None => tokio::time::sleep(RETRY).await,
-                }
+/// Starts the bridge on a broker that drops a message without a word, and waits until it says so.
+async fn notices(broker: Builder, missing: &str) {
+    let log = Log::capture();
+    let devices = Devices::start().await;
+    let bridge = devices.setup().start_on(broker.start().await).await;
+    bridge.available("mats").await;
+    let noticed = async {
+        loop {
+            match warnings(&log, "did not deliver them").first() {
+                Some(line) => break line.clone(),
+                None => tokio::time::sleep(RETRY).await,
             }
-        };
-        let noticed = timeout(PATIENCE, noticed).await;
-        let line = noticed.unwrap_or_else(|_| panic!("nothing about {missing}: {:?}", log.lines()));
-        assert!(line.contains(missing), "{line}");
-    }
+        }
+    };
+    let noticed = timeout(PATIENCE, noticed).await;
+    let line = noticed.unwrap_or_else(|_| panic!("nothing about {missing}: {:?}", log.lines()));
+    assert!(line.contains(missing), "{line}");
+}
+
+/// With the topics of the bridge, and these lines.
+fn access(lines: &str) -> Builder {
+    let lines = format!("topic readwrite tapo2mqtt/#\ntopic readwrite probe/#\n{lines}\n");
+    Mosquitto::builder().acl(&lines)
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_large_for_the_broker_is_noticed() {
+    let broker = Mosquitto::builder().option(&format!("message_size_limit {LIMIT}"));
+    notices(broker, STRIP_DISCOVERY).await;
+}
+
+#[tokio::test]
+async fn discovery_that_the_broker_drops_is_noticed() {
+    notices(access("topic read homeassistant/#"), PLUG_DISCOVERY).await;
+}
+
+#[tokio::test]
+async fn a_topic_that_the_broker_drops_is_noticed() {
+    let broker = access("topic readwrite homeassistant/#\ntopic deny tapo2mqtt/bridge/health");
+    notices(broker, "tapo2mqtt/bridge/health").await;
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use jiff::SignedDuration;
 use planner::Power;
 use serde_json::Value;
@@ -134,7 +135,7 @@ async fn a_plug_counts_down_while_it_is_on() {
 /// Our own client reads it back in the request that arms it.
 #[tokio::test]
 async fn our_client_arms_and_reads_back_in_one_request() {
-    for (device, outlet) in outlets().await {
+    join_all(outlets().await.into_iter().map(async |(device, outlet)| {
         let mut owner = Owner::start_outlet(&device, outlet).await;
         // The first limit is logged in for.
         owner.switch_on_for(HOUR).await.unwrap();
@@ -151,7 +152,8 @@ async fn our_client_arms_and_reads_back_in_one_request() {
         owner.read().await;
         let renewal = ["get_countdown_rules", "multipleRequest", "edit_countdown_rule"];
         assert_eq!(counted(renewal), [2, 1, 1], "read, changed and read back");
-    }
+    }))
+    .await;
 }
 
 #[tokio::test]
@@ -199,7 +201,7 @@ async fn one_that_is_lost_after_the_on_opens_the_relay() {
 
 #[tokio::test]
 async fn an_off_ends_the_limit_of_its_run() {
-    for (device, outlet) in outlets().await {
+    join_all(outlets().await.into_iter().map(async |(device, outlet)| {
         let mut owner = Owner::start_outlet(&device, outlet).await;
         owner.switch_on_for(HOUR).await.unwrap();
         owner.ask(OFF, RunLimit::default()).await.unwrap();
@@ -215,7 +217,8 @@ async fn an_off_ends_the_limit_of_its_run() {
             .await
             .unwrap();
         assert_eq!(requests(&device)[1..3], [0, 0], "the button began another run");
-    }
+    }))
+    .await;
 }
 
 #[tokio::test]
@@ -258,7 +261,7 @@ fn watch(device: DeviceHandle, outlet: u8, stop: CancellationToken) -> JoinHandl
 
 #[tokio::test]
 async fn at_no_moment_is_a_limited_outlet_on_without_one() {
-    for (device, outlet) in outlets().await {
+    join_all(outlets().await.into_iter().map(async |(device, outlet)| {
         let mut owner = Owner::start_outlet(&device, outlet).await;
         // Slow enough that a bridge killed between any two requests leaves what is seen here.
         let latency = Latency::fixed(Duration::from_millis(20));
@@ -276,15 +279,14 @@ async fn at_no_moment_is_a_limited_outlet_on_without_one() {
         owner.switch_on_for(HOUR).await.unwrap();
         stop.cancel();
         assert!(!watched.await.unwrap());
-    }
+    }))
+    .await;
 }
 
 /// Our own client changes it in place, where the `tapo` crate clears and adds. It serves a plug that has an end to arm.
 #[tokio::test]
 async fn one_that_is_renewed_by_our_client_leaves_no_gap() {
-    for protocol in [Protocol::Aes, Protocol::Klap, Protocol::Tpap] {
-        renewed_without_a_gap(protocol).await;
-    }
+    join_all([Protocol::Aes, Protocol::Klap, Protocol::Tpap].map(renewed_without_a_gap)).await;
 }
 
 async fn renewed_without_a_gap(protocol: Protocol) {
@@ -321,7 +323,7 @@ async fn renewed_without_a_gap(protocol: Protocol) {
 
 #[tokio::test]
 async fn the_earlier_of_the_two_ends_is_armed() {
-    for (device, outlet) in outlets().await {
+    join_all(outlets().await.into_iter().map(async |(device, outlet)| {
         let mut owner = Owner::start_outlet(&device, outlet).await;
         for (max_on, left) in [(HOUR / 2, 1795..1802), (HOUR * 2, 3595..3602)] {
             let run = RunLimit {
@@ -334,7 +336,8 @@ async fn the_earlier_of_the_two_ends_is_armed() {
             owner.ask(OFF, RunLimit::default()).await.unwrap();
             owner.until(|countdown| countdown == Countdown::Idle).await;
         }
-    }
+    }))
+    .await;
 }
 
 #[tokio::test]
@@ -365,7 +368,7 @@ async fn an_outlet_is_not_switched_on_for_a_time_that_is_over() {
 
 #[tokio::test]
 async fn an_outlet_switched_on_by_button_gets_a_countdown() {
-    for (device, outlet) in outlets().await {
+    join_all(outlets().await.into_iter().map(async |(device, outlet)| {
         let mut owner = Owner::start_outlet(&device, outlet).await;
         owner.off_by(Some(owner.after(HOUR))).await;
         owner.read().await;
@@ -380,7 +383,8 @@ async fn an_outlet_switched_on_by_button_gets_a_countdown() {
         // Changes without a command come 5 s apart.
         owner.until(|countdown| countdown == Countdown::Idle).await;
         assert!(rule(&device, outlet).is_null());
-    }
+    }))
+    .await;
 }
 
 #[tokio::test]
@@ -449,7 +453,7 @@ async fn without_the_state_file_ours_is_known_and_renewed() {
 
 #[tokio::test]
 async fn ours_is_known_after_a_jump_of_the_wall_clock() {
-    for (device, outlet) in outlets().await {
+    join_all(outlets().await.into_iter().map(async |(device, outlet)| {
         let mut owner = Owner::start_outlet(&device, outlet).await;
         owner.switch_on_for(HOUR).await.unwrap();
         owner.clock.jump(SignedDuration::from_mins(20));
@@ -460,7 +464,8 @@ async fn ours_is_known_after_a_jump_of_the_wall_clock() {
         owner.ask(OFF, RunLimit::default()).await.unwrap();
         owner.until(|countdown| countdown == Countdown::Idle).await;
         assert!(rule(&device, outlet).is_null());
-    }
+    }))
+    .await;
 }
 
 #[tokio::test]
@@ -528,14 +533,15 @@ async fn a_failure_between_clear_and_add_is_armed_again_at_once() {
 
 #[tokio::test]
 async fn an_add_whose_answer_is_lost_is_read_and_not_sent_again() {
-    for (device, outlet) in outlets().await {
+    join_all(outlets().await.into_iter().map(async |(device, outlet)| {
         let mut owner = Owner::start_outlet(&device, outlet).await;
         let (stage, scope) = (Stage::AfterApplying, Scope::method("add_countdown_rule").times(1));
         device.faults().set(Fault::Hang { stage, scope });
         owner.switch_on_for(HOUR).await.unwrap();
         assert_eq!((device.relay(outlet), adds(&device)), (true, 1));
         assert!(owner.left().as_secs() > 3500);
-    }
+    }))
+    .await;
 }
 
 #[tokio::test]

@@ -492,10 +492,6 @@ async fn a_removed_strip_is_switched_off_after_a_request_in_flight() {
     let strip = Simulator::strip(Profile::P304M).start().await.unwrap();
     let mut owner = Owner::start(strip.address()).await;
     owner.ask(ON, RunLimit::default()).await.unwrap();
-    let end = Some(owner.after(HOUR));
-    owner
-        .send(DeviceMsg::OffBy("device/3".parse().unwrap(), end))
-        .await;
     let stage = Stage::AfterApplying;
     let scope = Scope::method("get_child_device_list").times(1);
     strip.faults().set(Fault::Hang { stage, scope });
@@ -505,6 +501,11 @@ async fn a_removed_strip_is_switched_off_after_a_request_in_flight() {
         .wait_requests("get_child_device_list", 1, PATIENCE)
         .await
         .unwrap();
+    // Its countdown cannot be armed before the device is removed.
+    let end = Some(owner.after(HOUR));
+    owner
+        .send(DeviceMsg::OffBy("device/3".parse().unwrap(), end))
+        .await;
     owner
         .send(DeviceMsg::Reload(device_set(&[], ClientChoice::Auto)))
         .await;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde_json::{Map, Value, json};
 use tapo_simulator::{ChildModel, Fault, Profile, Protocol, RunningDevice, Simulator};
 
@@ -48,11 +49,11 @@ fn entity<'a>(announcement: &'a Value, key: &str) -> &'a Value {
 
 #[tokio::test]
 async fn each_sensor_of_a_hub_has_its_values() {
-    for (profile, protocol) in [
+    join_all([
         (Profile::H100, Protocol::Klap),
         (Profile::KH100, Protocol::Klap),
         (Profile::H100, Protocol::Aes),
-    ] {
+    ].map(async |(profile, protocol)| {
         let hub = Simulator::hub(profile).protocol(protocol).discovery(true);
         let hub = hub.address((own_address(), 0).into()).start().await.unwrap();
         let bridge = Setup::new().device("hub", hub.address()).start().await;
@@ -85,7 +86,7 @@ async fn each_sensor_of_a_hub_has_its_values() {
         child(&bridge, "t110", |state| state["open"] == true).await;
         let counters = hub.counters();
         assert_eq!((counters.failed_logins, counters.sequence_violations), (0, 0));
-    }
+    })).await;
 }
 
 #[tokio::test]

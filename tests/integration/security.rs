@@ -6,6 +6,7 @@ use std::{
     path::Path,
 };
 
+use futures_util::future::join_all;
 use rumqttc::{AsyncClient, MqttOptions};
 use serde_json::json;
 use tapo_simulator::{Fault, Profile, RunningDevice, Simulator};
@@ -176,24 +177,28 @@ async fn a_denied_topic_is_hinted_at() {
 
 #[tokio::test]
 async fn what_keeps_discovery_from_the_broker_is_hinted_at() {
-    for (broker, hint) in [
-        (
-            Mosquitto::builder().acl("topic readwrite tapo2mqtt/#\n"),
-            "published to homeassistant/device/tapo2mqtt-check/config is not received; allow this user",
-        ),
-        (
-            Mosquitto::builder().option("message_size_limit 16000"),
-            "published to tapo2mqtt/bridge/state is not received; raise the size limits",
-        ),
-        (
-            Mosquitto::builder().option("max_packet_size 16000"),
-            "the broker closed the connection; raise the size limits",
-        ),
-    ] {
-        let broker = broker.start().await;
-        let (passes, row) = check(&mqtt(broker.address()), &[], "permissions").await;
-        assert!(!passes && row.contains(hint), "{hint}: {row}");
-    }
+    join_all(
+        [
+            (
+                Mosquitto::builder().acl("topic readwrite tapo2mqtt/#\n"),
+                "published to homeassistant/device/tapo2mqtt-check/config is not received; allow this user",
+            ),
+            (
+                Mosquitto::builder().option("message_size_limit 16000"),
+                "published to tapo2mqtt/bridge/state is not received; raise the size limits",
+            ),
+            (
+                Mosquitto::builder().option("max_packet_size 16000"),
+                "the broker closed the connection; raise the size limits",
+            ),
+        ]
+        .map(async |(broker, hint)| {
+            let broker = broker.start().await;
+            let (passes, row) = check(&mqtt(broker.address()), &[], "permissions").await;
+            assert!(!passes && row.contains(hint), "{hint}: {row}");
+        }),
+    )
+    .await;
 }
 
 #[tokio::test]

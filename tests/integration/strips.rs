@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 use tapo_simulator::{
@@ -138,30 +139,34 @@ async fn each_outlet_of_a_strip_opens_at_its_limit_after_a_kill() {
 
 #[tokio::test]
 async fn an_outlet_that_refuses_its_countdown_says_so() {
-    for (method, code) in [
-        ("get_countdown_rules", -1002),
-        ("get_countdown_rules", -1008),
-        ("add_countdown_rule", -1002),
-        ("add_countdown_rule", -1008),
-        ("add_countdown_rule", -1901),
-    ] {
-        let device = strip(Profile::P300, Protocol::Klap).await;
-        refuse(&device, method, code, 2);
-        let limited = "[[group]]\nid = \"mats\"\noutlets = [\"strip\"]\nsafety = { max_on = \"3s\" }\n";
-        let setup = Setup::new().device("strip", device.address()).rules(limited);
-        let mut bridge = setup.start().await;
-        bridge.available("strip").await;
-        for (path, failsafe) in [("strip/1", "armed"), ("strip/2", "unsupported")] {
-            let answer = bridge.set(path, "on", json!({ "state": "ON" })).await;
-            assert_eq!(answer["status"], "ok", "{answer}");
-            bridge.expect(path, |outlet| outlet["failsafe"] == failsafe).await;
-        }
-        device.wait_relay(2, false, PATIENCE).await.unwrap();
-        let changes = device.counters().relay_changes;
-        let last = changes.iter().rfind(|change| change.position == 2);
-        assert_eq!(last.unwrap().cause, Cause::Request, "{method} {code}");
-        bridge.stop().await;
-    }
+    join_all(
+        [
+            ("get_countdown_rules", -1002),
+            ("get_countdown_rules", -1008),
+            ("add_countdown_rule", -1002),
+            ("add_countdown_rule", -1008),
+            ("add_countdown_rule", -1901),
+        ]
+        .map(async |(method, code)| {
+            let device = strip(Profile::P300, Protocol::Klap).await;
+            refuse(&device, method, code, 2);
+            let limited = "[[group]]\nid = \"mats\"\noutlets = [\"strip\"]\nsafety = { max_on = \"3s\" }\n";
+            let setup = Setup::new().device("strip", device.address()).rules(limited);
+            let mut bridge = setup.start().await;
+            bridge.available("strip").await;
+            for (path, failsafe) in [("strip/1", "armed"), ("strip/2", "unsupported")] {
+                let answer = bridge.set(path, "on", json!({ "state": "ON" })).await;
+                assert_eq!(answer["status"], "ok", "{answer}");
+                bridge.expect(path, |outlet| outlet["failsafe"] == failsafe).await;
+            }
+            device.wait_relay(2, false, PATIENCE).await.unwrap();
+            let changes = device.counters().relay_changes;
+            let last = changes.iter().rfind(|change| change.position == 2);
+            assert_eq!(last.unwrap().cause, Cause::Request, "{method} {code}");
+            bridge.stop().await;
+        }),
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -359,7 +364,7 @@ fn rule_of_the_app(to: bool) -> Value {
 /// The clock comes from the meter of one of them, and from the device's own time of the other.
 #[tokio::test]
 async fn an_outlet_holds_its_off_rules_and_others_are_unchanged() {
-    for profile in [Profile::P304M, Profile::EP40M] {
+    join_all([Profile::P304M, Profile::EP40M].map(async |profile| {
         let device = strip(profile, Protocol::Klap).await;
         device.press(2).unwrap();
         for (outlet, to) in [(1, true), (2, false)] {
@@ -385,7 +390,8 @@ async fn an_outlet_holds_its_off_rules_and_others_are_unchanged() {
         bridge.expect("strip/2", |outlet| ours(outlet) == 0).await;
         assert_eq!([1, 2].map(|outlet| rules_of(&device, outlet)), foreign);
         assert!(device.relay(2));
-    }
+    }))
+    .await;
 }
 
 /// Under a limit, with an OFF rule, and served by our client.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tapo_simulator::{Cause, Fault, Profile, RunningDevice, Scope, Simulator, Stage};
 
@@ -87,7 +88,7 @@ async fn ends_with_its_lease(device: &RunningDevice) {
 
 #[tokio::test]
 async fn without_a_broker_or_a_thermometer_a_heater_goes_off() {
-    for dies in ["broker", "thermometer"] {
+    join_all(["broker", "thermometer"].map(async |dies| {
         let device = plug().await;
         let mut broker = Mosquitto::start().await;
         let probe = broker.probe().await;
@@ -99,7 +100,8 @@ async fn without_a_broker_or_a_thermometer_a_heater_goes_off() {
             broker.kill();
         }
         device.wait_relay(1, false, PATIENCE).await.unwrap();
-    }
+    }))
+    .await;
 }
 
 async fn heated() -> (RunningDevice, Running) {

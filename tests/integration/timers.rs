@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tapo::{
@@ -417,9 +418,10 @@ async fn after_a_kill_the_plug_switches_off_by_its_rule() {
 
 #[tokio::test]
 async fn off_rules_follow_overrides_and_the_option() {
-    for client in ["tapo", "own"] {
+    join_all(["tapo", "own"].map(async |client| {
         off_rules_follow(client).await;
-    }
+    }))
+    .await;
 }
 
 async fn off_rules_follow(client: &'static str) {

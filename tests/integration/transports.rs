@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use futures_util::future::join_all;
+use serde_json::{Value, json};
 use tapo_simulator::{Profile, Protocol, RunningDevice, Simulator};
 
 use crate::{
-    bridge::{Running, Setup},
+    bridge::{Running, Setup, parsed},
     process::own_address,
 };
 
@@ -86,7 +87,7 @@ async fn shows_what_serves(bridge: &Running, case: &Case, client: &str) {
         Protocol::Aes | Protocol::AesV1 => "aes",
         Protocol::Xor => "xor",
     };
-    let serves = |devices: &serde_json::Value| {
+    let serves = |devices: &Value| {
         let mut devices = devices.as_array().into_iter().flatten();
         let entry = devices.find(|entry| entry["id"] == case.id.as_str());
         entry.is_some_and(|entry| entry["client"] == client && entry["transport"] == transport)
@@ -100,30 +101,36 @@ async fn switch(bridge: &Running, case: &Case, to: &str, transaction: &str) {
     assert_eq!(case.device.relay(1), to == "ON", "{}", case.id);
 }
 
+async fn switches_and_reads(bridge: &Running, case: &Case, client: &str) {
+    bridge.available(&case.id).await;
+    shows_what_serves(bridge, case, client).await;
+    switch(bridge, case, "ON", "on").await;
+    if case.device.profile().has_energy() {
+        let metered = |state: &Value| state["power"] == 60.0 && state["energy_today"].is_number();
+        bridge.expect(&case.path, metered).await;
+    }
+    switch(bridge, case, "OFF", "off").await;
+    shows_last(bridge, case, "OFF").await;
+    case.device.press(1).unwrap();
+    shows_last(bridge, case, "ON").await;
+    // Its sessions are gone.
+    case.device.reboot(Duration::ZERO).await.unwrap();
+    switch(bridge, case, "OFF", "again").await;
+}
+
+/// Waits until the state that was published last is this.
+async fn shows_last(bridge: &Running, case: &Case, state: &str) {
+    let topic = format!("tapo2mqtt/{}", case.path);
+    let shows = |payload: &str| parsed(payload)["state"] == state;
+    bridge.probe.expect_last(&topic, shows).await;
+}
+
 #[tokio::test]
 async fn each_client_switches_and_reads_over_each_protocol() {
     with_each_client(async |client| {
         let cases = cases(client).await;
         let mut bridge = setup(&cases, client).start().await;
-        for case in &cases {
-            bridge.available(&case.id).await;
-            shows_what_serves(&bridge, case, client).await;
-        }
-        for case in &cases {
-            switch(&bridge, case, "ON", "on").await;
-            if case.device.profile().has_energy() {
-                let metered =
-                    |state: &serde_json::Value| state["power"] == 60.0 && state["energy_today"].is_number();
-                bridge.expect(&case.path, metered).await;
-            }
-            switch(&bridge, case, "OFF", "off").await;
-            bridge.probe.forget();
-            case.device.press(1).unwrap();
-            bridge.expect(&case.path, |state| state["state"] == "ON").await;
-            // Its sessions are gone.
-            case.device.reboot(Duration::ZERO).await.unwrap();
-            switch(&bridge, case, "OFF", "again").await;
-        }
+        join_all(cases.iter().map(|case| switches_and_reads(&bridge, case, client))).await;
         bridge.stop().await;
         for case in &cases {
             let counters = case.device.counters();
@@ -156,7 +163,7 @@ async fn each_client_finds_a_device_that_was_unplugged() {
             case.device.reboot(Duration::from_secs(3)).await.unwrap();
         }
         for case in &cases {
-            let offline = |state: &serde_json::Value| state["state"] == "offline";
+            let offline = |state: &Value| state["state"] == "offline";
             bridge.expect(&format!("{}/availability", case.id), offline).await;
         }
         for case in &cases {
@@ -171,18 +178,20 @@ async fn each_client_reboots_a_device() {
     with_each_client(async |client| {
         let cases = cases(client).await;
         let bridge = setup(&cases, client).start().await;
-        for case in &cases {
-            bridge.available(&case.id).await;
-            let reboot = json!({ "transaction": "r" }).to_string();
-            bridge.publish(&format!("{}/set/reboot", case.id), reboot).await;
-            let answer = bridge.answer(&case.id, "r").await;
-            assert_eq!(answer["status"], "ok", "{}: {answer}", case.id);
-            let counters = case.device.counters();
-            let sent = counters.requests_of("device_reboot") + counters.requests_of("system.reboot");
-            assert_eq!(sent, 1, "{}", case.id);
-        }
+        join_all(cases.iter().map(|case| reboots(&bridge, case))).await;
     })
     .await;
+}
+
+async fn reboots(bridge: &Running, case: &Case) {
+    bridge.available(&case.id).await;
+    let reboot = json!({ "transaction": "r" }).to_string();
+    bridge.publish(&format!("{}/set/reboot", case.id), reboot).await;
+    let answer = bridge.answer(&case.id, "r").await;
+    assert_eq!(answer["status"], "ok", "{}: {answer}", case.id);
+    let counters = case.device.counters();
+    let sent = counters.requests_of("device_reboot") + counters.requests_of("system.reboot");
+    assert_eq!(sent, 1, "{}", case.id);
 }
 
 #[tokio::test]
@@ -193,7 +202,7 @@ async fn each_client_sends_a_wrong_password_once() {
         let setup = setup(&cases, client).password("not the password");
         let mut bridge = setup.start().await;
         for case in &cases {
-            let refuses = |state: &serde_json::Value| {
+            let refuses = |state: &Value| {
                 ["forbidden", "locked_out"]
                     .iter()
                     .any(|status| state["status"] == *status)

@@ -9,6 +9,7 @@ use std::{
     },
 };
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tapo_simulator::{Fault, Profile, Scope, Simulator};
 use tapo2mqtt::system::tasks::Tasks;
@@ -116,20 +117,24 @@ fn page(status: &str) -> String {
 
 #[tokio::test]
 async fn a_web_server_is_not_an_overloaded_device() {
-    for status in [
-        "500 Error",
-        "501 Not Implemented",
-        "503 Busy",
-        "200 OK",
-        "404 Not Found",
-    ] {
-        let server = WebServer::start(Answers::With(page(status))).await;
-        let (_bridge, state) = error_at(server.address).await;
-        let error = &state["error"];
-        let message = error["message"].as_str().unwrap();
-        assert!(message.contains("not as a Tapo device"), "{status}: {message}");
-        assert_eq!(error["code"], "wrong_device", "{status}");
-    }
+    join_all(
+        [
+            "500 Error",
+            "501 Not Implemented",
+            "503 Busy",
+            "200 OK",
+            "404 Not Found",
+        ]
+        .map(async |status| {
+            let server = WebServer::start(Answers::With(page(status))).await;
+            let (_bridge, state) = error_at(server.address).await;
+            let error = &state["error"];
+            let message = error["message"].as_str().unwrap();
+            assert!(message.contains("not as a Tapo device"), "{status}: {message}");
+            assert_eq!(error["code"], "wrong_device", "{status}");
+        }),
+    )
+    .await;
 }
 
 #[tokio::test]
