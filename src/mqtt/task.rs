@@ -364,9 +364,9 @@ impl MqttTask {
         }
     }
 
-    /// A page shows at once whether the broker can be reached.
+    /// Pages and notifications have at once whether the broker can be reached.
     fn show_broker(&mut self, connected: bool) {
-        if self.health.on_broker(connected) && self.pages.is_some() {
+        if self.health.on_broker(connected) {
             self.publish_health();
         }
     }
@@ -985,7 +985,9 @@ impl MqttTask {
         match self.publisher.close(CLOSE_TIMEOUT).await {
             Some(ShutdownOutcome::Acknowledged) => info!("disconnected from the broker"),
             Some(ShutdownOutcome::NotConnected) => {
-                info!("no connection to the broker; the broker publishes the last will");
+                info!(
+                    "no connection to the broker; if there was one, the broker has published the last will"
+                );
             }
             Some(ShutdownOutcome::TimedOut) => {
                 warn!("the broker did not acknowledge in time and publishes the last will");

@@ -160,6 +160,10 @@ impl NotifyLedger {
                 continue;
             }
             let due = condition.since.steady.after(begins_after);
+            if condition.ended.is_some_and(|ended| ended.steady < due) {
+                // It did not last. It begins again if it comes back before it counts as over.
+                continue;
+            }
             let due = known.map_or(due, |sent| due.max(sent.at.after(AGAIN_AFTER)));
             if due > now.steady {
                 look_at(due);
@@ -336,6 +340,25 @@ mod tests {
         bench.available("online");
         bench.pass(10).await;
         assert_eq!(bench.look(), ["heater is online again"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_ends_before_its_time_is_not_notified() {
+        let mut bench = Bench::new();
+        let connected = |connected: bool| json!({ "mqtt": { "connected": connected } });
+        bench.target.after = std::time::Duration::from_secs(1);
+        bench.publish("bridge/health", &connected(false));
+        bench.publish("bridge/health", &connected(true));
+        for _ in 0..20 {
+            bench.pass(1).await;
+            assert_eq!(bench.look(), [""; 0], "a start takes a moment");
+        }
+        bench.publish("bridge/health", &connected(false));
+        bench.pass(1).await;
+        assert_eq!(bench.look(), ["the MQTT broker is not connected"]);
+        bench.publish("bridge/health", &connected(true));
+        bench.pass(10).await;
+        assert_eq!(bench.look().len(), 1, "over");
     }
 
     #[tokio::test(start_paused = true)]

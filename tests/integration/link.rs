@@ -317,6 +317,28 @@ async fn a_lost_broker_is_replaced_by_the_next_one() {
 }
 
 #[tokio::test]
+async fn a_broker_that_denies_everything_is_left_for_the_next() {
+    let denying = options(SocketAddr::from(([127, 0, 0, 1], 1)))
+        .subscriptions
+        .iter()
+        .fold(Mosquitto::builder(), |builder, filter| {
+            builder.deny_subscription(filter.as_str())
+        })
+        .start()
+        .await;
+    let granting = Mosquitto::start().await;
+    let mut link = open(LinkOptions {
+        brokers: vec![broker_at(denying.address()), broker_at(granting.address())],
+        ..options(denying.address())
+    });
+    assert_eq!(fault(&mut link).await, LinkFault::SubscriptionsDenied);
+    settled(&mut link).await;
+    assert_eq!(link.stats().broker, Some(granting.address().to_string()));
+    granting.probe().await.publish("base/a/set", "ON").await;
+    assert_eq!(message(&mut link).await.0, "base/a/set");
+}
+
+#[tokio::test]
 async fn an_offline_burst_costs_one_publish_per_topic() {
     let broker = Mosquitto::start().await;
     let cut = Cut::in_front_of(broker.address());
@@ -441,6 +463,41 @@ async fn payloads_that_are_too_large_do_not_break_the_link() {
         assert_eq!(message(&mut link).await.1.len(), size);
     }
     assert_eq!((link.stats().dropped, link.stats().connects), (1, 1));
+}
+
+#[tokio::test]
+async fn a_retained_command_that_is_too_large_is_explained_once() {
+    let log = Log::capture();
+    let broker = Mosquitto::start().await;
+    broker
+        .probe()
+        .await
+        .publish_retained("base/a/set", vec![b'x'; 2 << 20])
+        .await;
+    let mut link = open(LinkOptions {
+        optional_subscriptions: vec![filter("base/bridge/state")],
+        ..options(broker.address())
+    });
+    drive_until(&mut link, "often lost", |stats| stats.losses == 5).await;
+    let lines = log.lines();
+    let about = |text: &str| {
+        lines
+            .iter()
+            .filter(|line| line.contains(text))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(about("lost the connection").len(), 1, "{lines:#?}");
+    assert_eq!(
+        about("not subscribed to until the next start").len(),
+        1,
+        "{lines:#?}"
+    );
+    let explained = about("ends every connection");
+    assert_eq!(explained.len(), 1, "{lines:#?}");
+    assert!(
+        explained[0].contains("base/+/set") && explained[0].contains("20971"),
+        "{explained:?}"
+    );
 }
 
 #[tokio::test]

@@ -14,11 +14,18 @@ pub(crate) const MAX_DELAY: Duration = Duration::from_secs(30);
 /// Delays are multiplied by a random factor of this range, so that many clients do not reconnect at the same time.
 pub(crate) const JITTER: RangeInclusive<f64> = 0.75..=1.25;
 
+/// By what a delay grows each time.
+const GROWTH: f64 = 2.0;
+/// The same where there are several brokers: half of the time that a cluster needs to elect a leader must not pass in a
+/// delay.
+const GROWTH_OF_SEVERAL: f64 = 1.25;
+
 /// Exponential back-off from 0.2 s to 30 s.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     next: Duration,
     longest: Duration,
+    growth: f64,
 }
 
 impl Default for Backoff {
@@ -30,13 +37,14 @@ impl Default for Backoff {
 impl Backoff {
     /// For this many brokers.
     pub(crate) fn of(brokers: usize) -> Self {
+        let (longest, growth) = match brokers {
+            0 | 1 => (MAX_DELAY, GROWTH),
+            _ => (MAX_DELAY_OF_SEVERAL, GROWTH_OF_SEVERAL),
+        };
         Self {
             next: MIN_DELAY,
-            longest: if brokers > 1 {
-                MAX_DELAY_OF_SEVERAL
-            } else {
-                MAX_DELAY
-            },
+            longest,
+            growth,
         }
     }
 
@@ -68,7 +76,7 @@ impl Backoff {
             return MIN_DELAY.mul_f64(jitter);
         }
         let delay = self.next.mul_f64(jitter).min(self.longest(fault));
-        self.next = (self.next * 2).min(MAX_DELAY);
+        self.next = self.next.mul_f64(self.growth).min(MAX_DELAY);
         delay
     }
 }
@@ -113,15 +121,16 @@ mod tests {
     }
 
     #[test]
-    fn several_brokers_are_tried_every_five_seconds() {
+    fn several_brokers_are_tried_often_and_then_every_five_seconds() {
         let mut backoff = Backoff::of(2);
         let mut delay = |fault| {
             let (state, next) = (ConnectionState::Failed, NextAttempt::First);
-            backoff.next_delay(&fault, state, next, 1.0).as_secs()
+            backoff.next_delay(&fault, state, next, 1.0)
         };
-        let delays: Vec<_> = (0..8).map(|_| delay(LinkFault::ConnectionRefused)).collect();
-        assert_eq!(delays.last(), Some(&5));
-        assert_eq!(delay(LinkFault::BadCredentials), 30);
+        let delays: Vec<_> = (0..20).map(|_| delay(LinkFault::ConnectionRefused)).collect();
+        assert!(delays[7] < Duration::from_secs(1), "{delays:?}");
+        assert_eq!(delays[19], Duration::from_secs(5), "{delays:?}");
+        assert!(delay(LinkFault::BadCredentials) > Duration::from_secs(10));
     }
 
     #[test]

@@ -30,11 +30,14 @@ impl ConnectionState {
         }
     }
 
-    /// What a connection that ended with a fault says of its broker. One that accepts connections and does not answer is no
-    /// better than one that closes them, however long it takes to notice that.
+    /// What a connection that ended with a fault says of its broker. One that accepts connections and does not answer, or
+    /// grants no subscription, is no better than one that closes them, however long it takes to notice that.
     pub(crate) fn ended_with(self, fault: &LinkFault) -> Self {
         match (self, fault) {
-            (Self::Stable, LinkFault::Silent | LinkFault::Unacknowledged) => Self::Unstable,
+            (
+                Self::Stable,
+                LinkFault::Silent | LinkFault::Unacknowledged | LinkFault::SubscriptionsDenied,
+            ) => Self::Unstable,
             (state, _) => state,
         }
     }
@@ -45,10 +48,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_broker_that_stops_answering_is_not_stable() {
+    fn a_broker_that_is_of_no_use_is_not_stable() {
         let stable = ConnectionState::Stable;
-        for silent in [LinkFault::Silent, LinkFault::Unacknowledged] {
-            assert_eq!(stable.ended_with(&silent), ConnectionState::Unstable);
+        let useless = [
+            LinkFault::Silent,
+            LinkFault::Unacknowledged,
+            LinkFault::SubscriptionsDenied,
+        ];
+        for fault in useless {
+            assert_eq!(stable.ended_with(&fault), ConnectionState::Unstable);
         }
         assert_eq!(stable.ended_with(&LinkFault::ClosedByBroker), stable);
     }

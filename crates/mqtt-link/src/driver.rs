@@ -17,6 +17,7 @@ use tracing::{debug, info, warn};
 
 use crate::{
     Broker, LinkFault,
+    abort::Abort,
     backoff::{Backoff, JITTER},
     broker_list::{BrokerList, NextAttempt},
     connection_state::ConnectionState,
@@ -88,7 +89,8 @@ impl Driver {
             let notice = self
                 .reconnect
                 .on_failed(self.brokers.position(), &fault, state, now);
-            let next = self.brokers.on_ended(state.ended_with(&fault));
+            let lasted = accepted.map_or(Duration::ZERO, |accepted| now.duration_since(accepted));
+            let next = self.brokers.on_ended(state.ended_with(&fault), lasted, now);
             let jitter = rand::random_range(JITTER);
             let delay = self.backoff.next_delay(&fault, state, next, jitter);
             let longest = self.backoff.longest(&fault);
@@ -106,10 +108,11 @@ impl Driver {
     /// Runs one connection, from the attempt to its end.
     async fn run_connection(&mut self, broker: &Broker, options: MqttOptions) -> ConnectionEnd {
         let keep_alive = options.keep_alive();
-        let abort = self.stop.child_token();
+        let abort = Abort::new(&self.stop);
         let (client, mut client_events) = AsyncClient::builder(options).capacity(MAX_INFLIGHT).build();
         client_events.set_network_options(options::network());
-        let mut session = Some(Session::new(client, broker.to_string(), abort.clone()));
+        let qos = self.brokers.subscription_qos();
+        let mut session = Some(Session::new(client, broker.to_string(), qos, abort.clone()));
         let mut state = DriverState::Connecting;
         let started = Instant::now();
         let mut answer_by = started + self.brokers.connect_timeout();
@@ -117,7 +120,7 @@ impl Driver {
             // Cancelling a poll that connects restarts the connect. So only drop a poll together with its connection.
             let polled = select! {
                 polled = timeout_at(answer_by, client_events.poll()) => polled,
-                () = abort.cancelled() => break LinkFault::Unacknowledged,
+                fault = abort.aborted() => break fault,
             };
             let event = match polled {
                 Ok(Ok(event)) => event,

@@ -92,6 +92,9 @@ pub enum LinkFault {
     /// The broker answers pings, but does not acknowledge messages.
     #[error("the broker responds, but does not acknowledge messages")]
     Unacknowledged,
+    /// The broker denies all subscriptions that the link needs, and there is another broker.
+    #[error("the broker denies all subscriptions; check its access rules")]
+    SubscriptionsDenied,
     /// A message on a subscribed topic exceeds the maximum packet size.
     #[error(
         "received a message of {0} bytes, which exceeds the packet size limit; if it is retained, clear its topic (see \
@@ -144,6 +147,7 @@ impl LinkFault {
             | Self::ClosedByBroker
             | Self::Silent
             | Self::Unacknowledged
+            | Self::SubscriptionsDenied
             | Self::MessageTooLarge(_)
             | Self::Protocol(_)
             | Self::Network(_)

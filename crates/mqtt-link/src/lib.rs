@@ -6,9 +6,11 @@
 //! Sessions are clean. After each connect the link subscribes, then publishes all retained topics in the order of
 //! their [`PublishPriority`], then the one-shot messages that are not acknowledged yet.
 
+mod abort;
 mod backoff;
 mod broker;
 mod broker_list;
+mod candidate;
 mod connection_state;
 mod driver;
 mod driver_event;

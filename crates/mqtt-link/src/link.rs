@@ -26,6 +26,10 @@ use crate::{
 
 /// Room that a PUBLISH packet needs besides topic and payload: header, lengths, packet id.
 const PUBLISH_OVERHEAD: usize = 16;
+/// How long a broker that grants no subscription is asked again before the next broker is tried. It doubles each time, up
+/// to the longest, so that the link stays connected where all brokers deny them.
+const DENIED_PATIENCE_MIN: Duration = Duration::from_secs(5);
+const DENIED_PATIENCE_MAX: Duration = Duration::from_hours(1);
 /// After so many connections in a row that a message that is too large ended, the optional subscriptions are given up.
 const OVERSIZED_ENDS_MAX: u32 = 2;
 
@@ -44,11 +48,17 @@ pub struct Link {
     received: u64,
     oversized: u64,
     refused: RefusedFilters,
+    /// The subscriptions without which a broker is of no use. Empty if there is no other broker.
+    needed: Vec<Filter>,
+    /// For how long a broker is asked for them that grants none.
+    denied_patience: Duration,
     optional: Vec<Filter>,
     connected_at: Instant,
     acknowledged_within: Duration,
     /// Connections in a row that a message that is too large ended at once.
     oversized_ends: u32,
+    /// That this does not end is logged.
+    is_oversized_logged: bool,
     _stop_driver: DropGuard,
 }
 
@@ -62,6 +72,10 @@ impl Link {
         let stop = CancellationToken::new();
         let brokers = BrokerList::new(options.to_clients(Some(&options.will))?);
         let (driver, driver_events) = Driver::new(brokers, stop.clone());
+        let needed = match options.brokers.len() {
+            0 | 1 => Vec::new(),
+            _ => options.subscriptions.clone(),
+        };
         let link = Self {
             outbox: Outbox::new([options.subscriptions, options.optional_subscriptions.clone()].concat()),
             session: None,
@@ -74,10 +88,13 @@ impl Link {
             received: 0,
             oversized: 0,
             refused: RefusedFilters::default(),
+            needed,
+            denied_patience: DENIED_PATIENCE_MIN,
             optional: options.optional_subscriptions,
             connected_at: Instant::now(),
             acknowledged_within: 2 * options.keep_alive,
             oversized_ends: 0,
+            is_oversized_logged: false,
             _stop_driver: stop.drop_guard(),
         };
         Ok((link, driver))
@@ -165,6 +182,7 @@ impl Link {
     /// Ends a subscription.
     pub fn unsubscribe(&mut self, filter: &Filter) {
         self.outbox.unsubscribe(filter);
+        self.needed.retain(|needed| needed != filter);
         self.optional.retain(|optional| optional != filter);
         self.refused.remove(filter);
         self.flush();
@@ -257,6 +275,7 @@ impl Link {
                 for (filter, is_granted) in self.outbox.on_suback(id, &codes) {
                     self.on_subscribed(filter, is_granted);
                 }
+                self.abort_if_denied();
             }
             DriverEvent::PingResp => {}
             DriverEvent::Message(message) => self.on_message(message),
@@ -311,6 +330,16 @@ impl Link {
             ConnectionState::Stable => 0,
             _ => self.oversized_ends + 1,
         };
+        if self.oversized_ends > OVERSIZED_ENDS_MAX && !self.is_oversized_logged {
+            self.is_oversized_logged = true;
+            error!(
+                bytes,
+                filters = names(self.outbox.filters()),
+                "a message that is too large ends every connection, so nothing is received. It is probably retained, on a \
+                 topic of one of these filters. Find it with: mosquitto_sub -t FILTER --retained-only -F '%l %t', and \
+                 clear it with: mosquitto_pub -r -n -t TOPIC"
+            );
+        }
         if self.oversized_ends < OVERSIZED_ENDS_MAX || self.optional.is_empty() {
             return None;
         }
@@ -318,17 +347,18 @@ impl Link {
         for filter in &filters {
             self.outbox.unsubscribe(filter);
         }
-        let names: Vec<_> = filters.iter().map(Filter::as_str).collect();
         warn!(
             bytes,
-            filters = names.join(", "),
-            "a message that is too large ended the connection twice; these topics are not read until the next start"
+            filters = names(&filters),
+            "a message that is too large ended the connection twice. It may be on a topic of one of these filters, which \
+             are not needed, so they are not subscribed to until the next start"
         );
         Some(LinkEvent::SubscriptionsGivenUp { filters })
     }
 
     fn on_subscribed(&mut self, filter: Filter, is_granted: bool) {
         if is_granted {
+            self.denied_patience = DENIED_PATIENCE_MIN;
             if self.refused.remove(&filter) {
                 info!(%filter, "the MQTT broker grants the subscription now");
             }
@@ -356,9 +386,22 @@ impl Link {
             if session.send(request).is_err() {
                 // Either the connection is closed and the event waits in the channel, or the in-flight records are
                 // wrong. In both cases the next connection sends all in-flight requests again.
-                session.abort();
+                session.abort(LinkFault::Unacknowledged);
                 return;
             }
+        }
+    }
+
+    /// The broker accepts the connection and denies everything that the link is for, while another broker may not.
+    fn abort_if_denied(&mut self) {
+        if self.needed.is_empty() || !self.refused.has_all(&self.needed) {
+            return;
+        }
+        if let Some(session) = &self.session
+            && self.connected_at.elapsed() >= self.denied_patience
+        {
+            self.denied_patience = (self.denied_patience * 2).min(DENIED_PATIENCE_MAX);
+            session.abort(LinkFault::SubscriptionsDenied);
         }
     }
 
@@ -366,7 +409,7 @@ impl Link {
     /// all in-flight requests again.
     fn abort_unless(&self, ok: bool) {
         if let Some(session) = self.session.as_ref().filter(|_| !ok) {
-            session.abort();
+            session.abort(LinkFault::Unacknowledged);
         }
     }
 
@@ -386,4 +429,10 @@ impl Link {
         }
         fits
     }
+}
+
+/// Filters in the log.
+fn names(filters: &[Filter]) -> String {
+    let names: Vec<_> = filters.iter().map(Filter::as_str).collect();
+    names.join(", ")
 }

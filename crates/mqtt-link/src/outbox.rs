@@ -252,6 +252,11 @@ impl Outbox {
         }
     }
 
+    /// The filters of all subscriptions.
+    pub(crate) fn filters(&self) -> &[Filter] {
+        &self.filters
+    }
+
     /// Subscribes to filters again that the broker refused.
     pub(crate) fn resubscribe(&mut self, refused: &[Filter]) {
         let chunks = refused.chunks(FILTERS_PER_SUBSCRIBE);

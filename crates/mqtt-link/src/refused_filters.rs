@@ -65,6 +65,11 @@ impl RefusedFilters {
         &self.filters
     }
 
+    /// Whether the broker denied all of these.
+    pub(crate) fn has_all(&self, filters: &[Filter]) -> bool {
+        filters.iter().all(|filter| self.filters.contains(filter))
+    }
+
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.filters.len()

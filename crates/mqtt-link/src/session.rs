@@ -1,24 +1,26 @@
 //! The sending half of one connection.
 
 use rumqttc::{AsyncClient, ClientError, PublishOptions, QoS, SubscribeFilter};
-use tokio_util::sync::CancellationToken;
 
-use crate::{Filter, request::Request};
+use crate::{Filter, LinkFault, abort::Abort, request::Request};
 
 /// Sends requests on one connection.
 #[derive(Debug)]
 pub(crate) struct Session {
     client: AsyncClient,
     broker: String,
-    abort: CancellationToken,
+    /// The QoS of subscriptions.
+    qos: QoS,
+    abort: Abort,
 }
 
 impl Session {
-    /// The sending half of `client`, whose connection to this broker ends with `abort`.
-    pub(crate) fn new(client: AsyncClient, broker: String, abort: CancellationToken) -> Self {
+    /// The sending half of `client`, whose connection to this broker ends with `abort`. It subscribes with `qos`.
+    pub(crate) fn new(client: AsyncClient, broker: String, qos: QoS, abort: Abort) -> Self {
         Self {
             client,
             broker,
+            qos,
             abort,
         }
     }
@@ -33,8 +35,7 @@ impl Session {
     pub(crate) fn send(&self, request: Request) -> Result<(), ClientError> {
         match request {
             Request::Subscribe(filters) => {
-                let filter =
-                    |filter: Filter| SubscribeFilter::new(filter.as_str().to_owned(), QoS::AtLeastOnce);
+                let filter = |filter: Filter| SubscribeFilter::new(filter.as_str().to_owned(), self.qos);
                 self.client.try_subscribe_many(filters.into_iter().map(filter))
             }
             Request::Unsubscribe(filter) => self.client.try_unsubscribe(filter.as_str()),
@@ -54,8 +55,8 @@ impl Session {
         self.client.try_disconnect_now()
     }
 
-    /// Drops the connection without DISCONNECT. The driver reconnects.
-    pub(crate) fn abort(&self) {
-        self.abort.cancel();
+    /// Drops the connection without DISCONNECT, because of this. The driver reconnects.
+    pub(crate) fn abort(&self, fault: LinkFault) {
+        self.abort.abort(fault);
     }
 }
