@@ -39,8 +39,9 @@ impl KnownEdges {
         find: impl FnOnce() -> Option<Timestamp>,
     ) -> Option<Timestamp> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits =
-            |known: &EdgeAnswers| known.windows.iter().copied().eq(windows()) && known.location == *location;
+        let fits = |known: &EdgeAnswers| {
+            known.windows.iter().copied().eq(windows()) && is_same(&known.location, location)
+        };
         let fitting = known.take().filter(fits);
         let known = known.insert(fitting.unwrap_or_else(|| EdgeAnswers {
             windows: windows().collect(),
@@ -61,6 +62,15 @@ impl KnownEdges {
         });
         edge
     }
+}
+
+/// Whether two places are the same: as `==`, but of two zones of the time zone database only the names are compared.
+fn is_same(known: &Location, location: &Location) -> bool {
+    let has_same_zone = match (known.zone.iana_name(), location.zone.iana_name()) {
+        (Some(known), Some(name)) => known == name,
+        _ => known.zone == location.zone,
+    };
+    has_same_zone && known.coordinates == location.coordinates && known.holidays == location.holidays
 }
 
 impl Clone for KnownEdges {
