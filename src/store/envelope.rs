@@ -36,7 +36,7 @@ impl Envelope {
     pub(super) fn encode(
         base_topic: &str,
         clock: AsOf,
-        sections: &[(&str, String)],
+        sections: &[(&str, &str)],
     ) -> serde_json::Result<String> {
         let mut text = serde_json::to_string(&Self::new(base_topic, clock, Map::new()))?;
         // The parts go before its last brace.

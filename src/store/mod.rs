@@ -21,7 +21,7 @@ use disk_file::DiskFile;
 use location::FoundState;
 use progress::Progress;
 use salvage::Salvaged;
-use section::Encode;
+use section::{Encode, EncodedSection};
 use writer::Output;
 
 pub use disk_file::replace_file;
@@ -126,7 +126,8 @@ impl StateFile {
             self.fault.get_or_insert(format!("{name}: {fault}"));
         }
         let section = Section::new(value.unwrap_or_default(), self.progress.clone());
-        self.sections.push((name, Box::new(section.clone())));
+        self.sections
+            .push((name, Box::new(EncodedSection::new(&section))));
         section
     }
 

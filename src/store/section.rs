@@ -91,18 +91,42 @@ impl<T: PartialEq> Section<T> {
 }
 
 /// What the writer needs of a part, whatever its type is.
-pub(super) trait Encode: std::fmt::Debug + Send + Sync {
+pub(super) trait Encode: std::fmt::Debug + Send {
     /// As it is in the file.
     ///
     /// # Errors
     /// It has no form in JSON, such as a map whose keys are no text.
-    fn encode(&self) -> serde_json::Result<String>;
+    fn encoded(&mut self) -> serde_json::Result<&str>;
 }
 
-impl<T: Clone + Serialize + std::fmt::Debug + Send + Sync> Encode for Section<T> {
-    fn encode(&self) -> serde_json::Result<String> {
-        // Encoding takes longer than a copy, and whoever changes it waits meanwhile.
-        serde_json::to_string_pretty(&self.get())
+/// A part with its form in the file, which is made again only after a change.
+#[derive(Debug)]
+pub(super) struct EncodedSection<T> {
+    value: watch::Receiver<T>,
+    text: String,
+}
+
+impl<T> EncodedSection<T> {
+    pub(super) fn new(section: &Section<T>) -> Self {
+        let mut value = section.value.subscribe();
+        value.mark_changed();
+        Self {
+            value,
+            text: String::new(),
+        }
+    }
+}
+
+impl<T: Clone + Serialize + std::fmt::Debug + Send + Sync> Encode for EncodedSection<T> {
+    fn encoded(&mut self) -> serde_json::Result<&str> {
+        // A part that nothing can change any more is an error here, and may have changed before.
+        if self.value.has_changed().unwrap_or(true) {
+            // Encoding takes longer than a copy, and whoever changes it waits meanwhile.
+            let value = self.value.borrow_and_update().clone();
+            let text = serde_json::to_string_pretty(&value).inspect_err(|_| self.value.mark_changed());
+            self.text = text?;
+        }
+        Ok(&self.text)
     }
 }
 
@@ -119,5 +143,17 @@ mod tests {
         section.update(|_| false);
         assert_eq!(section.change_count(), 1);
         assert_eq!(section.get(), [1]);
+    }
+    #[test]
+    fn only_what_changed_is_encoded_again() {
+        let section: Section<Vec<u8>> = Section::default();
+        let mut encoded = EncodedSection::new(&section);
+        let first = encoded.encoded().unwrap().as_ptr();
+        assert_eq!(encoded.encoded().unwrap().as_ptr(), first);
+        section.set(vec![1]);
+        assert_eq!(encoded.encoded().unwrap(), "[\n  1\n]");
+        section.set(vec![]);
+        drop(section);
+        assert_eq!(encoded.encoded().unwrap(), "[]");
     }
 }

@@ -69,8 +69,8 @@ impl Output {
         }
         let encoded = self
             .sections
-            .iter()
-            .map(|(name, section)| Ok((*name, section.encode()?)));
+            .iter_mut()
+            .map(|(name, section)| Ok((*name, section.encoded()?)));
         let sections = encoded.collect::<io::Result<Vec<_>>>()?;
         let content = Envelope::encode(&self.base_topic, as_of, &sections)?;
         self.file.replace(content.as_bytes())
