@@ -332,12 +332,17 @@ impl Relays {
 
     /// Whether another configured device reported that it is this hardware.
     pub fn is_taken(&self, report: &DeviceReport) -> bool {
-        report.identity.as_ref().is_some_and(|identity| {
-            let taken = |(id, known): (&DeviceId, &KnownDevice)| {
-                *id != report.id && *known.hardware == *identity.device_id && known.reported
-            };
-            self.known.iter().any(taken)
-        })
+        let Some(identity) = &report.identity else {
+            return false;
+        };
+        let is_it = |known: &KnownDevice| known.reported && *known.hardware == *identity.device_id;
+        // Only one has it: it need not be compared with all others at each report.
+        if self.known.get(&report.id).is_some_and(is_it) {
+            return false;
+        }
+        self.known
+            .iter()
+            .any(|(id, known)| *id != report.id && is_it(known))
     }
 }
 
