@@ -1122,9 +1122,9 @@ impl State {
         let reachable = group.outlets.iter().any(reachable);
         let new = status::of_group(group, plan, next, timer, energy, reachable);
         let running = plan.winner.is_some() && plan.source != plan::Source::Vacation;
-        let message = status::schedule_message(plan, running);
-        let before = state.running;
-        let off = format!("group {} is off: {}", group.id, plan.reason);
+        let turned = state.running.is_some_and(|before| before != running);
+        let turned = turned.then(|| status::schedule_message(plan, running));
+        let reason = plan.reason.clone();
         let (publisher, effects) = self.publishing();
         publisher.group(&group.id, new, effects);
         let falls_silent = self.groups.get_mut(&group.id).is_some_and(|state| {
@@ -1132,9 +1132,10 @@ impl State {
             state.falls_silent(now.steady)
         });
         if falls_silent {
-            self.event_of(EventKind::SafetyTrip, None, Some(group.id.clone()), off, now);
+            let message = format!("group {} is off: {reason}", group.id);
+            self.event_of(EventKind::SafetyTrip, None, Some(group.id.clone()), message, now);
         }
-        if before.is_some_and(|before| before != running) {
+        if let Some(message) = turned {
             let kind = if running {
                 EventKind::ScheduleOn
             } else {
