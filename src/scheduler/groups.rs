@@ -18,7 +18,7 @@ use planner::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{outlets::OutletState, silence::Silence, turns::Turns};
+use super::{ahead::Ahead, outlets::OutletState, silence::Silence, turns::Turns};
 
 /// What is known of one group.
 #[derive(Debug, Clone, Default)]
@@ -34,8 +34,8 @@ pub struct GroupState {
     pub values_shown: Option<Steady>,
     /// Whose turn it is to be switched on.
     pub turns: Turns,
-    /// What comes next, and what that follows from.
-    outlook: Option<(Prospects, Outlook)>,
+    /// What comes next.
+    ahead: Ahead,
     /// From when on a reading renews the lease of a member.
     pub renews_at: Option<Steady>,
     silence: Silence,
@@ -62,19 +62,6 @@ pub struct Remembered {
     pub at: Timestamp,
     /// What it remembered.
     pub memory: ScheduleMemory,
-}
-
-/// What the outlook of a group follows from: while it is the same, so is the outlook.
-#[derive(Debug, Clone, PartialEq)]
-struct Prospects {
-    plan: GroupPlan,
-    /// When each member is planned again: a limit of one that is not the first is not in the plan of the group.
-    members: Vec<Option<Timestamp>>,
-    /// Conditions of schedules that are not active now.
-    memory: Memory,
-    vacation: Vacation,
-    /// Which forecast there is.
-    weather: Option<Steady>,
 }
 
 /// What all groups have in common.
@@ -272,7 +259,7 @@ impl GroupState {
                 self.remembered.remove(&schedule.id);
             }
         }
-        self.outlook = None;
+        self.ahead = Ahead::default();
     }
 
     /// A member is called something else.
@@ -297,28 +284,13 @@ impl GroupState {
 
     /// What comes next if nothing else happens; `None` before the first look.
     pub fn outlook(&self) -> Option<&Outlook> {
-        self.outlook.as_ref().map(|(_, outlook)| outlook)
+        self.ahead.outlook()
     }
 
-    /// Works out what comes next, unless it is as before.
+    /// Works out what comes next.
     pub fn look_ahead(&mut self, group: &Group, members: &Members, site: Site<'_>) {
-        let Some(plan) = self.plan.clone() else { return };
-        let wake = |path: &OutletPath| self.members.get(path)?.wake;
-        let prospects = Prospects {
-            plan,
-            members: group.outlets.iter().map(wake).collect(),
-            memory: self.memory.clone(),
-            vacation: site.vacation,
-            weather: site.readings.weather().map(|weather| weather.answered().steady),
-        };
-        let is_over = |outlook: &Outlook| outlook.first.is_some_and(|(at, _)| at <= site.now.wall);
-        if let Some((known, outlook)) = &self.outlook
-            && *known == prospects
-            && !is_over(outlook)
-        {
-            return;
-        }
-        let outlook = Outlook::of(&members.inputs(site, self), group);
-        self.outlook = Some((prospects, outlook));
+        let mut ahead = std::mem::take(&mut self.ahead);
+        ahead.look(group, &self.members, &members.inputs(site, self));
+        self.ahead = ahead;
     }
 }

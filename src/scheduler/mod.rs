@@ -14,7 +14,9 @@
 //! | [`cycle`] | one look at a group: what should be, what to do, what to publish |
 //! | [`state`] | everything that is known |
 //! | [`outlets`], [`relays`], [`groups`] | one relay; which relay a name stands for; one group |
+//! | [`ahead`] | what comes next for a group |
 
+mod ahead;
 mod command_handler;
 mod commands;
 mod completion;

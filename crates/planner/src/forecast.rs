@@ -7,7 +7,10 @@
 //! is pressed; every device answers; what a power limit keeps off comes back after its `min_off`, and no budget is exceeded. An
 //! outlet without a report is assumed to be in its expected state at the beginning.
 
-use std::{collections::BTreeMap, ops::ControlFlow};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::ControlFlow,
+};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -16,7 +19,7 @@ use super::{
     rules::Group,
     safety::{Report, Safety},
 };
-use crate::plan::{Inputs, Memory, OutletPlan, Reason, Reasons, Rule, Source, plan_group, same};
+use crate::plan::{Inputs, Memory, OutletPlan, Reason, Reasons, Rule, Source, plan_outlets, same};
 use crate::thermostat::Goal;
 use crate::{GroupId, OutletPath, Power};
 
@@ -48,7 +51,9 @@ pub fn forecast(inputs: &Inputs<'_>, group: &GroupId, until: Timestamp) -> Vec<P
     let Some(group) = inputs.rules.group(group) else {
         return Vec::new();
     };
-    walk(inputs, group, until, STEPS, |_, _| ControlFlow::Continue(()))
+    walk(inputs, group, &group.outlets, until, STEPS, |_, _, _| {
+        ControlFlow::Continue(())
+    })
 }
 
 /// What a group will be, if nothing else happens.
@@ -63,69 +68,121 @@ pub struct Outlook {
 }
 
 impl Outlook {
+    /// Changes of the members within this time are one.
+    const TOGETHER: SignedDuration = SignedDuration::from_mins(1);
+
+    /// Of all members of a group.
+    pub fn of(outlets: &[OutletPath], members: &[MemberOutlook]) -> Self {
+        let first = members.iter().filter_map(|member| Some(member.first()?.0)).min();
+        let change = |(path, member): (&OutletPath, &MemberOutlook)| Some((path.clone(), member.first()?));
+        Self {
+            members: outlets.iter().zip(members).filter_map(change).collect(),
+            first: first.map(|first| (first, Self::state_from(first, members))),
+        }
+    }
+
+    /// What all members are as soon as they are the same, from their first change on.
+    fn state_from(first: Timestamp, members: &[MemberOutlook]) -> Option<Power> {
+        let changes = members.iter().flat_map(|member| &member.changes);
+        let instants: BTreeSet<Timestamp> = changes
+            .map(|(at, _)| *at)
+            .filter(|at| at.duration_since(first) <= Self::TOGETHER)
+            .collect();
+        let state_at = |at| same(members.iter().map(|member| member.at(at))).flatten();
+        instants.into_iter().find_map(state_at)
+    }
+}
+
+/// What a member of a group will be, if nothing else happens.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MemberOutlook {
+    /// What it should be now.
+    expected: Option<Power>,
+    /// How that changes: the first time, and what follows within [`Outlook::TOGETHER`].
+    changes: Vec<(Timestamp, Option<Power>)>,
+}
+
+impl MemberOutlook {
     /// How far it reaches: any set of days recurs within.
     const AHEAD: SignedDuration = SignedDuration::from_hours(8 * 24);
     /// Instants that are looked at.
     const STEPS: usize = 500;
-    /// Changes of the members within this time are one.
-    const TOGETHER: SignedDuration = SignedDuration::from_mins(1);
 
-    /// Looks ahead from `inputs.now`, under the same assumptions as [`forecast`].
-    pub fn of(inputs: &Inputs<'_>, group: &Group) -> Self {
+    /// Looks ahead from `inputs.now`, under the same assumptions as [`forecast`], for some members of a group: all of them,
+    /// unless [`Group::is_each_member_by_itself`].
+    pub fn of(inputs: &Inputs<'_>, group: &Group, outlets: &[OutletPath]) -> Vec<Self> {
         let inputs = Inputs {
             reasons: Reasons::Omitted,
             ..*inputs
         };
         let (now, until) = (inputs.now.wall, after(inputs.now.wall, Self::AHEAD));
-        let mut outlook = Self::default();
-        let mut expected: BTreeMap<OutletPath, Option<Power>> = BTreeMap::new();
-        walk(&inputs, group, until, Self::STEPS, |at, plans| {
-            for (outlet, plan) in plans {
-                let before = expected.get(outlet);
-                if at <= now || before.is_none() {
-                    expected.insert(outlet.clone(), plan.desired);
-                } else if before != Some(&plan.desired) {
-                    let change = (at, plan.desired);
-                    outlook.members.entry(outlet.clone()).or_insert(change);
+        let mut found = vec![Self::default(); outlets.len()];
+        walk(&inputs, group, outlets, until, Self::STEPS, |at, plans, next| {
+            for (member, (_, plan)) in found.iter_mut().zip(plans) {
+                if at <= now {
+                    member.expected = plan.desired;
+                } else {
+                    member.note(at, plan.desired);
                 }
             }
-            outlook.note_group(at, plans)
+            let firsts = found.iter().map(|member| member.first().map(|(at, _)| at));
+            let (Some(Some(first)), Some(next)) = (firsts.min(), next) else {
+                return ControlFlow::Continue(());
+            };
+            if next.duration_since(first) > Outlook::TOGETHER {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
         });
-        outlook
+        found
     }
 
-    fn note_group(&mut self, at: Timestamp, plans: &[(OutletPath, OutletPlan)]) -> ControlFlow<()> {
-        let Some(first) = self.members.values().map(|(at, _)| *at).min() else {
-            return ControlFlow::Continue(());
+    fn note(&mut self, at: Timestamp, desired: Option<Power>) {
+        let Some((first, _)) = self.first() else {
+            if desired != self.expected {
+                self.changes.push((at, desired));
+            }
+            return;
         };
-        let (first, state) = self.first.get_or_insert((first, None));
-        let together = at.duration_since(*first) <= Self::TOGETHER;
-        if together && state.is_none() {
-            *state = same(plans.iter().map(|(_, plan)| plan.desired)).flatten();
+        let last = self.changes.last().and_then(|(_, last)| *last);
+        // One that no rule decides about any more stays as it is.
+        let is_other = desired.is_some() && desired != last;
+        if is_other && at.duration_since(first) <= Outlook::TOGETHER {
+            self.changes.push((at, desired));
         }
-        let settled = state.is_some() || !together;
-        if settled && self.members.len() == plans.len() {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
+    }
+
+    /// The first change, and to what.
+    pub fn first(&self) -> Option<(Timestamp, Option<Power>)> {
+        self.changes.first().copied()
+    }
+
+    /// What it should be at an instant: of two changes at once the first counts.
+    fn at(&self, at: Timestamp) -> Option<Power> {
+        let then = self.changes.iter().find(|(change, _)| *change == at);
+        let before = || self.changes.iter().rfind(|(change, _)| *change < at);
+        then.or_else(before)
+            .map_or(self.expected, |(_, desired)| *desired)
     }
 }
 
 /// Goes from one instant that the planner names to the next, and switches the outlets at once. Returns what is switched.
-/// `look` is shown the plan of each instant, and may end the walk.
+/// `look` is shown the plan of each instant and the next instant, and may end the walk.
 fn walk(
     inputs: &Inputs<'_>,
     group: &Group,
+    outlets: &[OutletPath],
     until: Timestamp,
     steps: usize,
-    mut look: impl FnMut(Timestamp, &[(OutletPath, OutletPlan)]) -> ControlFlow<()>,
+    mut look: impl FnMut(Timestamp, &[(OutletPath, OutletPlan)], Option<Timestamp>) -> ControlFlow<()>,
 ) -> Vec<PlannedChange> {
     let readings = inputs
         .readings
         .kept(&inputs.rules.sensors, inputs.now, inputs.now.steady_at(until));
     let energy_limits = inputs.energy_limits.foreseen();
     let mut future = Future {
+        outlets,
         safety: match group.thermostat {
             Some(_) => inputs.safety.without_runs(),
             None => inputs.safety.clone(),
@@ -144,18 +201,36 @@ fn walk(
             ..*inputs
         };
         let plans = future.plan(&at, group);
-        let ends = look(now.wall, &plans).is_break();
-        future.obey(&at, plans);
-        match future.next(&at, group) {
-            Some(next) if next < until && !ends => now = inputs.now.moved_to(next),
+        let next = match future.obey(&at, &plans) {
+            Obeyed::Nothing => first_wake(&plans),
+            Obeyed::Something => future.next(&at, group),
+        };
+        let next = next.filter(|next| *next < until);
+        let ends = look(now.wall, &plans, next).is_break();
+        match next {
+            Some(next) if !ends => now = inputs.now.moved_to(next),
             _ => break,
         }
     }
     future.changes
 }
 
+fn first_wake(plans: &[(OutletPath, OutletPlan)]) -> Option<Timestamp> {
+    plans.iter().filter_map(|(_, plan)| plan.wake).min()
+}
+
+/// What came of a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Obeyed {
+    /// Everything was as planned, so that the plan holds.
+    Nothing,
+    /// An outlet was switched, or reached a limit.
+    Something,
+}
+
 /// The world as it will be.
-struct Future {
+struct Future<'a> {
+    outlets: &'a [OutletPath],
     safety: Safety,
     observed: BTreeMap<OutletPath, Power>,
     memory: Memory,
@@ -163,12 +238,17 @@ struct Future {
     changes: Vec<PlannedChange>,
 }
 
-impl Future {
+impl Future<'_> {
     /// Switches as the planner decides.
-    fn obey(&mut self, at: &Inputs<'_>, plans: Vec<(OutletPath, OutletPlan)>) {
+    fn obey(&mut self, at: &Inputs<'_>, plans: &[(OutletPath, OutletPlan)]) -> Obeyed {
         let zone = &at.rules.location.zone;
+        let mut obeyed = Obeyed::Nothing;
         for (outlet, plan) in plans {
-            self.safety.advance(&outlet, &plan.limits, at.now, zone);
+            let run_time = self.safety.run_time(outlet);
+            self.safety.advance(outlet, &plan.limits, at.now, zone);
+            if self.safety.run_time(outlet) != run_time {
+                obeyed = Obeyed::Something;
+            }
             let Some(power) = plan.desired else {
                 continue;
             };
@@ -182,21 +262,23 @@ impl Future {
                 }
                 continue;
             }
+            obeyed = Obeyed::Something;
             if plan.thermostat.is_none() {
                 let report = Report {
                     power,
                     on_time: None,
                     at: at.now,
                 };
-                self.safety.observe(&outlet, report, zone);
+                self.safety.observe(outlet, report, zone);
             }
             if before.is_some() {
                 self.note(at.now.wall, outlet, power, plan);
             }
         }
+        obeyed
     }
 
-    /// When to plan again, after the outlets were switched: at once when the outlets going off
+    /// When to plan again, after outlets were switched: at once when the outlets going off
     /// made room for something else.
     fn next(&mut self, at: &Inputs<'_>, group: &Group) -> Option<Timestamp> {
         let plans = self.plan(at, group);
@@ -206,7 +288,7 @@ impl Future {
         if plans.iter().any(differs) {
             return Some(at.now.wall);
         }
-        plans.iter().filter_map(|(_, plan)| plan.wake).min()
+        first_wake(&plans)
     }
 
     fn plan(&mut self, at: &Inputs<'_>, group: &Group) -> Vec<(OutletPath, OutletPlan)> {
@@ -217,21 +299,21 @@ impl Future {
             ..*at
         };
         let mut memory = Memory::default();
-        let (_, members) = plan_group(&inputs, group, &mut memory);
+        let plans = plan_outlets(&inputs, group, self.outlets, &mut memory);
         self.memory = memory;
-        members
+        plans
     }
 
     /// Members that change together are one change.
-    fn note(&mut self, at: Timestamp, outlet: OutletPath, power: Power, plan: OutletPlan) {
+    fn note(&mut self, at: Timestamp, outlet: &OutletPath, power: Power, plan: &OutletPlan) {
         let change = PlannedChange {
             at,
             outlets: Vec::new(),
             power,
             goal: plan.thermostat.and_then(|thermostat| thermostat.goal),
             source: plan.source,
-            rule: plan.rule,
-            reason: plan.reason,
+            rule: plan.rule.clone(),
+            reason: plan.reason.clone(),
         };
         let same = |known: &&mut PlannedChange| {
             (known.at, known.power, known.goal, known.source, &known.rule)
@@ -244,11 +326,99 @@ impl Future {
             .take_while(|known| known.at == at)
             .find(same)
         {
-            Some(known) => known.outlets.push(outlet),
+            Some(known) => known.outlets.push(outlet.clone()),
             None => self.changes.push(PlannedChange {
-                outlets: vec![outlet],
+                outlets: vec![outlet.clone()],
                 ..change
             }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        overrides::{Lifetime, Origin, Override, OverrideState},
+        period::Period,
+        rules::{Limit, Limits},
+        testing::{Site, group, moment, outlet, schedule},
+    };
+
+    /// None so short that one member takes all the steps of a look at both.
+    fn limit() -> impl Strategy<Value = Limit> {
+        let length = prop::sample::select(vec![3_600, 7_200, 40_000]);
+        let limit =
+            length.prop_map(|seconds| Limit::Of(Period::new(SignedDuration::from_secs(seconds)).unwrap()));
+        prop_oneof![Just(Limit::None), limit]
+    }
+
+    fn limits() -> impl Strategy<Value = Limits> {
+        (limit(), limit(), limit()).prop_map(|(max_on, cooldown, daily)| Limits {
+            max_on,
+            cooldown,
+            max_on_per_day: daily,
+            ..Limits::NONE
+        })
+    }
+
+    /// Whether a member is known to be on or off, since how many seconds, and what overrides it. Nothing that leaves it as it is:
+    /// that no rule decides any more after a limit is seen at the next instant that anything is planned for.
+    type Member = (Option<Power>, i64, Option<(OverrideState, Lifetime)>);
+
+    fn member() -> impl Strategy<Value = Member> {
+        let power = prop::sample::select(vec![None, Some(Power::On), Some(Power::Off)]);
+        let state = prop::sample::select(vec![OverrideState::On, OverrideState::Off]);
+        let length = prop::sample::select(vec![30, 70, 3_600, 50_000]);
+        let lifetime = prop_oneof![
+            Just(Lifetime::UntilNextSchedule),
+            Just(Lifetime::Hold),
+            length
+                .prop_map(|seconds| Lifetime::For(Period::new(SignedDuration::from_secs(seconds)).unwrap())),
+        ];
+        (
+            power,
+            prop::sample::select(vec![0, 10, 1_000]),
+            prop::option::of((state, lifetime)),
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn a_member_by_itself_goes_on_as_beside_the_others(
+            limits in limits(),
+            members in prop::array::uniform2(member()),
+            hour in 0_i8..24,
+            resting in any::<bool>(),
+        ) {
+            let schedules = vec![schedule("cold", "05:00", "11:00"), schedule("day", "08:00", "20:00")];
+            let mut site = Site::new(group(schedules), "America/New_York");
+            site.rules.groups[0].limits = limits;
+            site.at(&format!("2024-03-09T{hour:02}:30"));
+            if resting {
+                site.vacation = crate::plan::Vacation::Since(site.now);
+            }
+            let now = site.now;
+            for (number, (power, since, overridden)) in (1..).zip(members) {
+                let outlet = outlet(number);
+                site.now = now - SignedDuration::from_secs(since);
+                if let Some(power) = power {
+                    site.reports(&outlet, power);
+                }
+                if let Some((state, lifetime)) = overridden {
+                    let new = Override::new(state, lifetime, Origin::Command, moment(site.now)).unwrap();
+                    site.overrides.set(outlet, new);
+                }
+            }
+            site.now = now;
+            let outlets = &site.group().outlets;
+            prop_assert!(site.group().is_each_member_by_itself());
+            let alone = outlets.chunks(1);
+            let alone = alone.flat_map(|outlet| MemberOutlook::of(&site.inputs(), site.group(), outlet));
+            let alone: Vec<MemberOutlook> = alone.collect();
+            prop_assert_eq!(Outlook::of(outlets, &alone), site.outlook());
         }
     }
 }

@@ -359,11 +359,7 @@ pub fn plan_group(
     group: &Group,
     memory: &mut Memory,
 ) -> (GroupPlan, Vec<(OutletPath, OutletPlan)>) {
-    let level = group::ScheduleWinner::of(inputs, group);
-    for state in &level.states {
-        let key = (group.id.clone(), state.schedule.id.clone());
-        memory.0.insert(key, state.memory.clone());
-    }
+    let level = winner(inputs, group, memory);
     let mut members = Vec::with_capacity(group.outlets.len());
     let mut override_states = Vec::with_capacity(group.outlets.len());
     for outlet in &group.outlets {
@@ -374,4 +370,29 @@ pub fn plan_group(
     }
     let summary = group::summary(inputs, group, &level, &members, &override_states);
     (summary, members)
+}
+
+/// Plans some members of a group, without a summary of it; adds what its schedules remember to `memory`.
+pub(crate) fn plan_outlets(
+    inputs: &Inputs<'_>,
+    group: &Group,
+    outlets: &[OutletPath],
+    memory: &mut Memory,
+) -> Vec<(OutletPath, OutletPlan)> {
+    let level = winner(inputs, group, memory);
+    let plan = |outlet: &OutletPath| {
+        let in_force = decide::in_force(inputs, group, outlet);
+        let plan = decide::decide(inputs, group, &level, outlet, in_force);
+        (outlet.clone(), plan)
+    };
+    outlets.iter().map(plan).collect()
+}
+
+fn winner<'a>(inputs: &Inputs<'_>, group: &'a Group, memory: &mut Memory) -> group::ScheduleWinner<'a> {
+    let level = group::ScheduleWinner::of(inputs, group);
+    for state in &level.states {
+        let key = (group.id.clone(), state.schedule.id.clone());
+        memory.0.insert(key, state.memory.clone());
+    }
+    level
 }

@@ -86,6 +86,16 @@ impl Group {
         !self.schedules.is_empty() || self.thermostat.is_some()
     }
 
+    /// Whether what comes for one member does not depend on the others: no interlock and no meter of them all, no thermostat,
+    /// and no condition, whose result is taken from what runs as long as none is known.
+    pub fn is_each_member_by_itself(&self) -> bool {
+        let mut schedules = self.schedules.iter();
+        self.interlock != Interlock::OneOn
+            && self.energy.is_empty()
+            && self.thermostat.is_none()
+            && schedules.all(|schedule| schedule.conditions.is_empty())
+    }
+
     /// Every sensor that decides about it.
     pub fn sensors(&self) -> BTreeSet<&SensorId> {
         let conditions = self.schedules.iter().flat_map(|schedule| &schedule.conditions);

@@ -21,7 +21,7 @@ use super::{
     condition::{Bound, Condition, Test, WhenUnknown},
     days::Days,
     edge::{Clamps, Edge, EdgeTime},
-    forecast::{Outlook, PlannedChange, forecast},
+    forecast::{MemberOutlook, Outlook, PlannedChange, forecast},
     holidays::Holidays,
     interlock::InterlockOwners,
     known_edges::KnownEdges,
@@ -289,7 +289,9 @@ impl Site {
     }
 
     pub fn outlook(&self) -> Outlook {
-        Outlook::of(&self.inputs(), self.group())
+        let group = self.group();
+        let found = MemberOutlook::of(&self.inputs(), group, &group.outlets);
+        Outlook::of(&group.outlets, &found)
     }
 
     pub fn forecast(&self, until: &str) -> Vec<PlannedChange> {
