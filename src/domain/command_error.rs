@@ -2,6 +2,7 @@
 
 use std::{fmt, time::Duration};
 
+use jiff::Timestamp;
 use planner::{OutletKey, OutletPath};
 use serde::{Serialize, Serializer};
 
@@ -72,6 +73,15 @@ impl CommandError {
                 ..self
             },
         }
+    }
+
+    /// A command that was received after the time at which it expired.
+    pub fn late(expires: Timestamp) -> Self {
+        let message = format!(
+            "expired at {expires:.0}, and was received later; not carried out. If it was sent before, check the clocks of its \
+             sender and of this machine"
+        );
+        Self::bridge(ErrorCode::Expired, message)
     }
 
     /// A command whose time to live ran out.

@@ -21,7 +21,7 @@ use crate::{
         request_reply::RequestReply,
         scheduling::{Request, RequestError, SchedulerMsg},
     },
-    system::overflow::Overflow,
+    system::{clock::Clock, overflow::Overflow},
 };
 
 /// The way of commands and requests to the scheduler.
@@ -29,6 +29,7 @@ use crate::{
 pub(super) struct Commands {
     scheduler: mpsc::Sender<SchedulerMsg>,
     inbox: mpsc::UnboundedSender<MqttMsg>,
+    clock: Clock,
     repeats: RepeatedCommands,
     /// How many commands were received.
     received: u64,
@@ -42,10 +43,15 @@ pub(super) struct Commands {
 
 impl Commands {
     /// Sends to the `scheduler`; replies arrive in `inbox`.
-    pub(super) fn new(scheduler: mpsc::Sender<SchedulerMsg>, inbox: mpsc::UnboundedSender<MqttMsg>) -> Self {
+    pub(super) fn new(
+        scheduler: mpsc::Sender<SchedulerMsg>,
+        inbox: mpsc::UnboundedSender<MqttMsg>,
+        clock: Clock,
+    ) -> Self {
         Self {
             scheduler,
             inbox,
+            clock,
             repeats: RepeatedCommands::default(),
             received: 0,
             open: OpenCount::default(),
@@ -99,11 +105,18 @@ impl Commands {
             return repetition;
         }
         let reply = context.into_reply(self.inbox.clone());
-        let command = payload.into_command(target, received, reply);
         if self.closing {
             // The dropped reply reports that the bridge is shutting down.
             return Repetition::New;
         }
+        let deadline = match payload.validity.deadline(received, self.clock.now()) {
+            Ok(deadline) => deadline,
+            Err(expires) => {
+                reply.send(Err(CommandError::late(expires)));
+                return Repetition::New;
+            }
+        };
+        let command = payload.into_command(target, deadline, reply);
         // A closed channel drops the command and with it the reply: shutting down.
         if let Err(TrySendError::Full(SchedulerMsg::Command(command))) =
             self.scheduler.try_send(SchedulerMsg::Command(command))
@@ -183,10 +196,11 @@ fn is_older_value(older: &SchedulerMsg, newer: &SchedulerMsg) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-    use crate::domain::{command::Action, reply::CommandOutcome};
+    use crate::{
+        domain::{command::Action, reply::CommandOutcome},
+        mqtt::decode::Validity,
+    };
 
     fn commands(
         room: usize,
@@ -197,15 +211,23 @@ mod tests {
     ) {
         let (scheduler, sent) = mpsc::channel(room);
         let (inbox, outcomes) = mpsc::unbounded_channel();
-        (Commands::new(scheduler, inbox), sent, outcomes)
+        let clock = Clock::steered("2026-11-30T22:00:00Z".parse().unwrap());
+        (Commands::new(scheduler, inbox, clock), sent, outcomes)
     }
 
     fn read(commands: &mut Commands, path: &str) {
+        read_before(commands, path, None);
+    }
+
+    fn read_before(commands: &mut Commands, path: &str, expires: Option<&str>) {
         let payload = CommandPayload {
             action: Action::Read,
             lifetime: None,
             brightness: None,
-            ttl: Duration::from_secs(10),
+            validity: Validity {
+                expires: expires.map(|time| time.parse().unwrap()),
+                ..Validity::default()
+            },
         };
         let path: OutletPath = path.parse().unwrap();
         let target = Target::Outlet(path.clone());
@@ -239,6 +261,16 @@ mod tests {
         read(&mut commands, "mats/1");
         assert_eq!(code(outcomes.try_recv().unwrap()), shutting_down("mats/1"));
         assert_eq!(commands.open(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_command_that_comes_too_late_is_not_carried_out() {
+        let (mut commands, mut sent, mut outcomes) = commands(2);
+        read_before(&mut commands, "heater", Some("2026-11-30T22:59:59+01:00"));
+        assert!(sent.try_recv().is_err());
+        assert_eq!(code(outcomes.try_recv().unwrap()).1, ErrorCode::Expired);
+        read_before(&mut commands, "lamp", Some("2026-11-30T23:00:05+01:00"));
+        assert!(sent.try_recv().is_ok());
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod heating;
 mod payload_error;
 mod setting;
 mod thermostat;
+mod validity;
 mod value;
 
 use std::time::Duration;
@@ -16,6 +17,7 @@ use tokio::time::Instant;
 
 pub use fields::{Fields, Scalar};
 pub use payload_error::{PayloadError, Shown};
+pub use validity::Validity;
 pub use value::{TRANSACTION_MAX, Transaction};
 
 use crate::domain::{
@@ -31,9 +33,6 @@ use value::{DurationKey, take_until};
 
 /// Largest payload that is looked at, in bytes.
 pub const PAYLOAD_MAX: usize = 64 * 1024;
-
-/// How long a command without `ttl` may take to reach its device.
-pub const DEFAULT_TTL: Duration = Duration::from_secs(10);
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -53,12 +52,6 @@ const FOR: DurationKey = DurationKey {
     key: "for",
     range: Duration::from_nanos(1)..=DAY,
     expected: "more than 0 and at most 86400 seconds, or a text like 1h30m",
-};
-
-const TTL: DurationKey = DurationKey {
-    key: "ttl",
-    range: Duration::from_millis(100)..=Duration::from_hours(1),
-    expected: "0.1 to 3600 seconds, or a text like 90s",
 };
 
 /// Whole seconds are what plugs count; 0 is none.
@@ -133,29 +126,29 @@ pub struct CommandPayload {
     pub lifetime: Option<Lifetime>,
     /// How bright a lamp is when it goes on, in percent.
     pub brightness: Option<u8>,
-    /// How long the command may take to reach its device: 0.1 s to 1 h.
-    pub ttl: Duration,
+    /// How long it may be carried out.
+    pub validity: Validity,
 }
 
 impl CommandPayload {
     /// A command without a lifetime.
-    fn of(action: Action, ttl: Duration) -> Self {
+    fn of(action: Action, validity: Validity) -> Self {
         Self {
             action,
             lifetime: None,
             brightness: None,
-            ttl,
+            validity,
         }
     }
 
-    /// The command, as received at this instant.
-    pub fn into_command(self, target: Target, received: Instant, reply: Reply) -> Command {
+    /// The command, which is not carried out after this deadline.
+    pub fn into_command(self, target: Target, deadline: Instant, reply: Reply) -> Command {
         Command {
             target,
             action: self.action,
             lifetime: self.lifetime,
             brightness: self.brightness,
-            deadline: received + self.ttl,
+            deadline,
             reply,
         }
     }
@@ -173,7 +166,7 @@ pub fn decode(
         return Decoded::Ignored;
     }
     decode_body(payload, |body| match verb {
-        Verb::Get => read_get(body).map(|()| CommandPayload::of(Action::Read, DEFAULT_TTL)),
+        Verb::Get => read_get(body).map(|()| CommandPayload::of(Action::Read, Validity::default())),
         Verb::Set if heating::is_meant(target, &body) => heating::read(None, body, context),
         Verb::Set if thermostat::is_meant(&body) => thermostat::read(target, None, body),
         Verb::Set => read_set(target, body, Attribute::State, context),
@@ -327,7 +320,7 @@ fn read_reboot(target: &Target, body: Text<'_>) -> Result<CommandPayload, Payloa
     let mut fields = match body {
         Text::Object(fields) => fields,
         Text::Plain(text) if ["press", REBOOT].contains(&text.to_ascii_lowercase().as_str()) => {
-            return Ok(CommandPayload::of(Action::Reboot, DEFAULT_TTL));
+            return Ok(CommandPayload::of(Action::Reboot, Validity::default()));
         }
         Text::Plain(text) => {
             return Err(PayloadError::InvalidPayload {
@@ -336,9 +329,9 @@ fn read_reboot(target: &Target, body: Text<'_>) -> Result<CommandPayload, Payloa
             });
         }
     };
-    let ttl = TTL.take(&mut fields)?.unwrap_or(DEFAULT_TTL);
+    let validity = Validity::take(&mut fields)?;
     fields.finish()?;
-    Ok(CommandPayload::of(Action::Reboot, ttl))
+    Ok(CommandPayload::of(Action::Reboot, validity))
 }
 
 /// A length of time, alone or in an object.
@@ -347,26 +340,26 @@ fn read_countdown(body: Text<'_>) -> Result<CommandPayload, PayloadError> {
         Text::Object(fields) => fields,
         Text::Plain(text) => {
             let value = Scalar::Text(text.trim_matches('"').to_owned());
-            return Ok(count_down(COUNTDOWN_LENGTH.read(&value)?, DEFAULT_TTL));
+            return Ok(count_down(COUNTDOWN_LENGTH.read(&value)?, Validity::default()));
         }
     };
     let length = COUNTDOWN_LENGTH.take(&mut fields)?;
-    let ttl = TTL.take(&mut fields)?.unwrap_or(DEFAULT_TTL);
+    let validity = Validity::take(&mut fields)?;
     fields.finish()?;
     let length = length.ok_or(PayloadError::MissingKey {
         key: COUNTDOWN,
         expected: COUNTDOWN_LENGTH.expected,
     })?;
-    Ok(count_down(length, ttl))
+    Ok(count_down(length, validity))
 }
 
-fn count_down(length: Duration, ttl: Duration) -> CommandPayload {
+fn count_down(length: Duration, validity: Validity) -> CommandPayload {
     let action = if length.is_zero() {
         Action::CancelCountdown
     } else {
         Action::CountDown(length)
     };
-    CommandPayload::of(action, ttl)
+    CommandPayload::of(action, validity)
 }
 
 fn read_set(
@@ -392,18 +385,18 @@ fn read_set(
         Attribute::Mode => None,
     };
     let lifetime = take_lifetime(&mut fields, context)?;
-    let ttl = TTL.take(&mut fields)?.unwrap_or(DEFAULT_TTL);
+    let validity = Validity::take(&mut fields)?;
     fields.finish()?;
     if let (None, None, Some(percent)) = (&value, countdown, brightness) {
         let change = Action::ChangeSetting(SettingChange::Brightness(percent));
-        return Ok(CommandPayload::of(change, ttl));
+        return Ok(CommandPayload::of(change, validity));
     }
     if let Some(length) = countdown {
         let alone = value.is_none() && on_time.is_none() && off_time.is_none() && brightness.is_none();
         if !alone || lifetime.is_some() {
             return Err(conflict(COUNTDOWN, "a state, a time or a lifetime"));
         }
-        return Ok(count_down(length, ttl));
+        return Ok(count_down(length, validity));
     }
     let value = value.ok_or(PayloadError::MissingKey { key, expected })?;
     let action = attribute
@@ -431,7 +424,7 @@ fn read_set(
         action,
         lifetime,
         brightness,
-        ttl,
+        validity,
     })
 }
 
@@ -448,7 +441,7 @@ fn read_plain_set(text: &str, attribute: Attribute) -> Result<CommandPayload, Pa
         expected: attribute.expected_payload(),
         shown: Shown::text(text),
     })?;
-    Ok(CommandPayload::of(action, DEFAULT_TTL))
+    Ok(CommandPayload::of(action, Validity::default()))
 }
 
 fn take_lifetime(fields: &mut Fields, context: DecodeContext<'_>) -> Result<Option<Lifetime>, PayloadError> {

@@ -175,7 +175,7 @@ impl SeenCommand {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mqtt::{inbox::OpenCount, reply_to::ReplyTo};
+    use crate::mqtt::{decode::Validity, inbox::OpenCount, reply_to::ReplyTo};
 
     const ON: Action = Action::Switch(Switch::To(Power::On));
     const OFF: Action = Action::Switch(Switch::To(Power::Off));
@@ -203,7 +203,7 @@ mod tests {
                     action,
                     lifetime: None,
                     brightness: None,
-                    ttl: Duration::from_secs(10),
+                    validity: Validity::default(),
                 },
                 transaction: (!transaction.is_empty()).then(|| Transaction::Text(transaction.to_owned())),
                 reply_to: ReplyTo::Broker,

@@ -228,7 +228,7 @@ impl MqttTask {
                 weather: settings.weather.as_ref().map(|weather| weather.provider),
             }),
             router: Router::new(topics, sensor_topics(&settings.rules)),
-            commands: Commands::new(channels.scheduler.clone(), replies),
+            commands: Commands::new(channels.scheduler.clone(), replies, parts.clock.clone()),
             retained: RetainedCommands::default(),
             log_limit: LogLimit::new(Instant::now()),
             reloader: Reloader::new(

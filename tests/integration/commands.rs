@@ -293,6 +293,26 @@ async fn a_command_to_a_device_that_hangs_ends_with_its_time_to_live() {
 }
 
 #[tokio::test]
+async fn a_command_that_expired_on_its_way_is_not_carried_out() {
+    let plug = Simulator::plug(Profile::P110).start().await.unwrap();
+    let bridge = Setup::new().device("plug", plug.address()).start().await;
+    bridge.available("plug").await;
+    let on = |expires: &str| json!({"state": "ON", "expires": expires});
+    let late = bridge.set("plug", "late", on("2001-01-01T00:00:00Z")).await;
+    assert_eq!(
+        (code_of(&late), &late["attempts"]),
+        ("expired", &json!(0)),
+        "{late}"
+    );
+    assert!(!plug.relay(1));
+    let message = late["error"]["message"].as_str().unwrap();
+    assert!(message.contains("2001-01-01T00:00:00Z"), "{message}");
+    let early = bridge.set("plug", "early", on("2999-01-01T01:00:00+01:00")).await;
+    assert_eq!(code_of(&early), "ok", "{early}");
+    assert!(plug.relay(1));
+}
+
+#[tokio::test]
 async fn a_command_that_may_have_been_done_is_not_called_expired() {
     let plug = Simulator::plug(Profile::P110).start().await.unwrap();
     let bridge = Setup::new().device("plug", plug.address()).start().await;

@@ -26,6 +26,9 @@ use crate::{
 
 /// Room that a PUBLISH packet needs besides topic and payload: header, lengths, packet id.
 const PUBLISH_OVERHEAD: usize = 16;
+/// A broker that closes the connection because of a message does so sooner. A cluster of NATS without a leader closes it
+/// after 4 s.
+const CLOSED_LATE: Duration = Duration::from_secs(3);
 /// How long a broker that grants no subscription is asked again before the next broker is tried. It doubles each time, up
 /// to the longest, so that the link stays connected where all brokers deny them.
 const DENIED_PATIENCE_MIN: Duration = Duration::from_secs(5);
@@ -300,7 +303,9 @@ impl Link {
         if self.session.take().is_some() {
             self.losses += 1;
         }
+        let is_late = self.is_waiting_for(CLOSED_LATE);
         let loss = match fault {
+            LinkFault::ClosedByBroker | LinkFault::ClientIdTaken if is_late => ConnectionLoss::ClosedLate,
             LinkFault::ClosedByBroker | LinkFault::ClientIdTaken => ConnectionLoss::ClosedByBroker,
             _ => ConnectionLoss::Other,
         };
@@ -415,10 +420,13 @@ impl Link {
 
     /// The broker sends something, but has not acknowledged a packet for so long that it never will.
     fn abort_if_stalled(&self) {
-        let is_stalled = Instant::now()
-            .checked_sub(self.acknowledged_within)
-            .is_some_and(|then| self.outbox.is_waiting_since(then));
-        self.abort_unless(!is_stalled);
+        self.abort_unless(!self.is_waiting_for(self.acknowledged_within));
+    }
+
+    /// Whether the broker has not acknowledged a packet for so long.
+    fn is_waiting_for(&self, length: Duration) -> bool {
+        let then = Instant::now().checked_sub(length);
+        then.is_some_and(|then| self.outbox.is_waiting_since(then))
     }
 
     fn fits(&mut self, topic: &Topic, payload: &Bytes) -> bool {

@@ -68,6 +68,8 @@ enum PublishOrder {
 pub(crate) enum ConnectionLoss {
     /// The broker closed it, perhaps because of what it received.
     ClosedByBroker,
+    /// The broker closed it long after it received what it did not acknowledge: it is busy, as a cluster without a leader.
+    ClosedLate,
     /// Anything else.
     Other,
 }
@@ -304,7 +306,7 @@ impl Outbox {
         let mut left_out = None;
         match loss {
             ConnectionLoss::ClosedByBroker if is_suspect => left_out = unfinished.pop().and_then(LeftOut::of),
-            ConnectionLoss::ClosedByBroker => self.suspect(&mut unfinished),
+            ConnectionLoss::ClosedByBroker | ConnectionLoss::ClosedLate => self.suspect(&mut unfinished),
             // The broker may have other limits now.
             ConnectionLoss::Other => self.left_out.clear(),
         }

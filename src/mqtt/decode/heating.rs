@@ -6,8 +6,8 @@ use planner::{
 };
 
 use super::{
-    CommandPayload, DEFAULT_TTL, DecodeContext, TTL, Text, conflict, fields::Scalar,
-    payload_error::PayloadError, take_lifetime,
+    CommandPayload, DecodeContext, Text, Validity, conflict, fields::Scalar, payload_error::PayloadError,
+    take_lifetime,
 };
 use crate::domain::{
     command::{Action, Target},
@@ -49,14 +49,14 @@ pub(super) fn read(
                 Some(PRESET) => HeatingChange::Preset(preset(&value)?),
                 _ => HeatingChange::Target(degrees(&value)?),
             };
-            return Ok(CommandPayload::of(Action::Heat(change), DEFAULT_TTL));
+            return Ok(CommandPayload::of(Action::Heat(change), Validity::default()));
         }
     };
     let target = fields.take_as(TARGET, degrees)?;
     let mode = fields.take_as(SYSTEM_MODE, mode)?;
     let preset = fields.take_as(PRESET, preset)?;
     let lifetime = take_lifetime(&mut fields, context)?;
-    let ttl = TTL.take(&mut fields)?.unwrap_or(DEFAULT_TTL);
+    let validity = Validity::take(&mut fields)?;
     fields.finish()?;
     let change = match (preset, mode, target) {
         (Some(_), None, Some(_)) => return Err(conflict(PRESET, TARGET)),
@@ -72,7 +72,7 @@ pub(super) fn read(
     ends_nothing(change, lifetime)?;
     Ok(CommandPayload {
         lifetime,
-        ..CommandPayload::of(Action::Heat(change), ttl)
+        ..CommandPayload::of(Action::Heat(change), validity)
     })
 }
 

@@ -3,7 +3,7 @@
 use planner::OutletPath;
 
 use super::{
-    CommandPayload, DEFAULT_TTL, TTL, Text,
+    CommandPayload, Text, Validity,
     attribute::on_or_off,
     fields::{Fields, Scalar},
     payload_error::PayloadError,
@@ -77,17 +77,20 @@ impl Setting {
 
     /// Reads a value, alone or in an object under the name of the setting.
     pub(super) fn read(self, target: &Target, body: Text<'_>) -> Result<CommandPayload, PayloadError> {
-        let (value, ttl) = match body {
-            Text::Plain(text) => (Scalar::Text(text.trim_matches('"').to_owned()), DEFAULT_TTL),
+        let (value, validity) = match body {
+            Text::Plain(text) => (
+                Scalar::Text(text.trim_matches('"').to_owned()),
+                Validity::default(),
+            ),
             Text::Object(mut fields) => {
                 let value = fields.take(self.name);
-                let ttl = TTL.take(&mut fields)?.unwrap_or(DEFAULT_TTL);
+                let validity = Validity::take(&mut fields)?;
                 fields.finish()?;
                 let value = value.ok_or(PayloadError::MissingKey {
                     key: self.name,
                     expected: self.expected,
                 })?;
-                (value, ttl)
+                (value, validity)
             }
         };
         let change = (self.read)(&value).ok_or_else(|| PayloadError::InvalidValue {
@@ -96,7 +99,7 @@ impl Setting {
             shown: value.shown(),
         })?;
         check_target(target, change)?;
-        Ok(CommandPayload::of(Action::ChangeSetting(change), ttl))
+        Ok(CommandPayload::of(Action::ChangeSetting(change), validity))
     }
 }
 

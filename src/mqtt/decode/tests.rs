@@ -98,7 +98,7 @@ fn every_spelling_of_a_state_is_read() {
     ];
     for (change, spellings) in cases {
         for payload in spellings {
-            let expected = CommandPayload::of(change, DEFAULT_TTL);
+            let expected = CommandPayload::of(change, Validity::default());
             assert_eq!(set_command(payload), expected, "{payload:?}");
         }
     }
@@ -180,13 +180,16 @@ fn a_schedule_is_switched_on_and_off() {
 
 #[test]
 fn the_whole_object_is_read() {
-    let payload = r#"{"state":"ON","on_time":300,"for":"2h","ttl":2.5,"transaction":"x"}"#;
+    let payload = r#"{"state":"ON","on_time":300,"for":"2h","ttl":2.5,"expires":"2026-11-30T23:00:00+01:00","transaction":"x"}"#;
     let (command, transaction) = accepted(set(payload));
     let expected = CommandPayload {
         action: Action::OnFor(Duration::from_mins(5)),
         lifetime: Some(Lifetime::For("2h".parse().unwrap())),
         brightness: None,
-        ttl: Duration::from_millis(2500),
+        validity: Validity {
+            ttl: Duration::from_millis(2500),
+            expires: Some("2026-11-30T22:00:00Z".parse().unwrap()),
+        },
     };
     assert_eq!(command, expected);
     assert_eq!(transaction, named("x"));
@@ -305,7 +308,7 @@ fn an_empty_payload_is_ignored_unless_it_asks_to_read() {
     assert_eq!(attribute("state", b""), Decoded::Ignored);
     assert_eq!(attribute("nonsense", b""), Decoded::Ignored);
     let get = |payload: &str| accepted(read(&Verb::Get, payload.as_bytes()));
-    let wanted = CommandPayload::of(Action::Read, DEFAULT_TTL);
+    let wanted = CommandPayload::of(Action::Read, Validity::default());
     assert_eq!(get(""), (wanted.clone(), None));
     assert_eq!(get(r#"{"state":""}"#), (wanted, None));
     assert_eq!(get(r#"{"transaction":7}"#).1, Some(Transaction::Number(7.into())));
@@ -350,6 +353,8 @@ const MALFORMED: &[(&str, &str)] = &[
     ("{}", "missing_key"),
     ("{\"ttl\":5}", "missing_key"),
     ("{\"state\":\"ON\",\"state\":\"OFF\"}", "duplicate_key"),
+    ("{\"state\":\"ON\",\"expires\":\"22:00\"}", "invalid_value"),
+    ("{\"state\":\"ON\",\"expires\":1700000000}", "invalid_value"),
     ("{\"state\":\"ON\",\"ttl\":1,\"ttl\":1}", "duplicate_key"),
     ("{\"State\":\"ON\"}", "unknown_key"),
     ("{\"state\":\"ON\",\"color\":3}", "unknown_key"),
@@ -441,7 +446,7 @@ fn messages_name_what_is_expected() {
     );
     assert_eq!(
         message(r#"{"state":"ON","dim":1}"#),
-        "unknown key dim; known are state, on_time, off_time, countdown, brightness, for, until, override, ttl, \
+        "unknown key dim; known are state, on_time, off_time, countdown, brightness, for, until, override, ttl, expires, \
          transaction"
     );
     assert_eq!(
@@ -735,7 +740,10 @@ fn written(command: &CommandPayload, transaction: Option<&Transaction>) -> Strin
         Some(Lifetime::UntilNextSchedule) => put("override", json!("until_next_schedule")),
         Some(Lifetime::Hold) => put("override", json!("hold")),
     };
-    put("ttl", json!(command.ttl.as_secs_f64()));
+    put("ttl", json!(command.validity.ttl.as_secs_f64()));
+    if let Some(expires) = command.validity.expires {
+        put("expires", json!(expires.to_string()));
+    }
     if let Some(transaction) = transaction {
         put("transaction", serde_json::to_value(transaction).unwrap());
     }
@@ -763,7 +771,10 @@ fn commands() -> impl Strategy<Value = CommandPayload> {
         Just(Lifetime::UntilNextSchedule),
         Just(Lifetime::Hold),
     ]);
-    (action, lifetime, millis(100..=3_600_000)).prop_map(|(action, lifetime, ttl)| {
+    let expires =
+        proptest::option::of((0_i64..4_000_000_000).prop_map(|at| jiff::Timestamp::from_second(at).unwrap()));
+    let validity = (millis(100..=3_600_000), expires).prop_map(|(ttl, expires)| Validity { ttl, expires });
+    (action, lifetime, validity).prop_map(|(action, lifetime, validity)| {
         let alone = matches!(
             action,
             Action::Auto | Action::CountDown(_) | Action::CancelCountdown
@@ -772,7 +783,7 @@ fn commands() -> impl Strategy<Value = CommandPayload> {
             action,
             lifetime: lifetime.filter(|_| !alone),
             brightness: None,
-            ttl,
+            validity,
         }
     })
 }
@@ -838,7 +849,7 @@ proptest! {
             if let Some(Lifetime::For(length)) = command.lifetime {
                 prop_assert!(length.length() <= Lifetime::LONGEST);
             }
-            prop_assert!(command.ttl >= Duration::from_millis(100) && command.ttl <= Duration::from_hours(1));
+            prop_assert!(command.validity.ttl >= Duration::from_millis(100) && command.validity.ttl <= Duration::from_hours(1));
         }
     }
 }
@@ -850,13 +861,16 @@ fn a_device_is_restarted_by_known_payloads_only() {
         let command = accepted(read(&verb(), payload.as_bytes())).0;
         assert_eq!(
             command,
-            CommandPayload::of(Action::Reboot, DEFAULT_TTL),
+            CommandPayload::of(Action::Reboot, Validity::default()),
             "{payload}"
         );
     }
     let (command, transaction) = accepted(read(&verb(), br#"{"ttl": 3, "transaction": "a"}"#));
-    let ttl = Duration::from_secs(3);
-    assert_eq!(command, CommandPayload::of(Action::Reboot, ttl));
+    let validity = Validity {
+        ttl: Duration::from_secs(3),
+        ..Validity::default()
+    };
+    assert_eq!(command, CommandPayload::of(Action::Reboot, validity));
     assert!(transaction.is_some());
     for payload in ["ON", "0", "true", r#"{"state": "ON"}"#, "[]"] {
         let decoded = read(&verb(), payload.as_bytes());

@@ -1,7 +1,7 @@
 //! Commands to a thermostat: `set/target_temperature`, `set/system_mode`, and a `set` with these keys.
 
 use super::{
-    CommandPayload, DEFAULT_TTL, TTL, Text,
+    CommandPayload, Text, Validity,
     fields::Scalar,
     payload_error::{PayloadError, Shown},
 };
@@ -48,14 +48,17 @@ pub(super) fn read(
             } else {
                 change.target = Some(temperature(&value)?);
             }
-            return Ok(CommandPayload::of(Action::Thermostat(change), DEFAULT_TTL));
+            return Ok(CommandPayload::of(
+                Action::Thermostat(change),
+                Validity::default(),
+            ));
         }
     };
     let change = ThermostatChange {
         target: fields.take_as(TARGET_TEMPERATURE, temperature)?,
         mode: fields.take_as(SYSTEM_MODE, mode)?,
     };
-    let ttl = TTL.take(&mut fields)?.unwrap_or(DEFAULT_TTL);
+    let validity = Validity::take(&mut fields)?;
     fields.finish()?;
     if change == ThermostatChange::default() {
         let (key, expected) = match attribute {
@@ -64,7 +67,7 @@ pub(super) fn read(
         };
         return Err(PayloadError::MissingKey { key, expected });
     }
-    Ok(CommandPayload::of(Action::Thermostat(change), ttl))
+    Ok(CommandPayload::of(Action::Thermostat(change), validity))
 }
 
 fn temperature(value: &Scalar) -> Result<TargetTemperature, PayloadError> {

@@ -5,7 +5,11 @@ use serde_json::json;
 use super::*;
 use crate::{
     domain::{command::Action, device_command::Switch, scheduling::RequestError},
-    mqtt::{decode::CommandPayload, inbox::OpenCount, reply_to::ReplyTo},
+    mqtt::{
+        decode::{CommandPayload, Validity},
+        inbox::OpenCount,
+        reply_to::ReplyTo,
+    },
 };
 
 fn outlet(path: &str) -> Target {
@@ -28,7 +32,7 @@ fn context(target: Target, transaction: Option<Transaction>) -> CommandContext {
             action: Action::Switch(Switch::To(Power::On)),
             lifetime: None,
             brightness: None,
-            ttl: Duration::from_secs(10),
+            validity: Validity::default(),
         },
         transaction,
         reply_to: ReplyTo::Broker,

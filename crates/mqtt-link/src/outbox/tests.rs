@@ -610,6 +610,19 @@ fn what_ends_the_connection_twice_is_left_out() {
 }
 
 #[test]
+fn what_a_busy_broker_does_not_acknowledge_is_not_left_out() {
+    let mut outbox = Outbox::new(Vec::new());
+    outbox.on_connected();
+    outbox.publish_retained(PublishPriority::State, topic("a"), Bytes::from("1"));
+    let mut id = 0;
+    for _ in 0..3 {
+        assert_eq!(send(&mut outbox, &mut id), ["a=1"]);
+        assert_eq!(reconnect(&mut outbox, ConnectionLoss::ClosedLate), None);
+    }
+    assert_eq!(deliver_all(&mut outbox), ["a=1"]);
+}
+
+#[test]
 fn what_was_left_out_is_tried_after_another_fault() {
     let mut outbox = Outbox::new(Vec::new());
     outbox.on_connected();
