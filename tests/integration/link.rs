@@ -527,12 +527,24 @@ async fn a_broker_that_stops_reading_is_dropped_and_caught_up_later() {
 
 #[tokio::test]
 async fn a_silent_broker_is_noticed_by_pings() {
+    let log = Log::capture();
     let broker = Mosquitto::start().await;
     let cut = Cut::in_front_of(broker.address());
     let mut link = open(impatient(cut.address()));
     settled(&mut link).await;
     cut.black_hole();
     assert_eq!(fault(&mut link).await, LinkFault::Silent);
+    cut.cut();
+    cut.restore();
+    connected(&mut link).await;
+    // The time that it was silent counts.
+    let lines = log.lines();
+    let after = lines
+        .iter()
+        .find_map(|line| line.split("after=\"").nth(1))
+        .unwrap();
+    let seconds: f32 = after.split(' ').next().unwrap().parse().unwrap();
+    assert!(seconds >= 2.0, "{lines:#?}");
 }
 
 /// Notices a silent broker after two seconds.

@@ -53,6 +53,8 @@ enum ConnectionEnd {
     Fault {
         fault: LinkFault,
         accepted: Option<Instant>,
+        /// When the broker last answered, if it ended because it does not any more.
+        answered: Option<Instant>,
     },
 }
 
@@ -80,15 +82,22 @@ impl Driver {
     /// Connects, polls and reconnects until the link is closed or dropped.
     pub async fn run(mut self) {
         while let Some((broker, options)) = self.brokers.current().cloned() {
-            let ConnectionEnd::Fault { fault, accepted } = self.run_connection(&broker, options).await else {
+            let end = self.run_connection(&broker, options).await;
+            let ConnectionEnd::Fault {
+                fault,
+                accepted,
+                answered,
+            } = end
+            else {
                 return;
             };
             let now = Instant::now();
             let state = ConnectionState::at(now, accepted);
             let fault = self.reconnect.classify(fault, now);
+            let since = answered.unwrap_or(now);
             let notice = self
                 .reconnect
-                .on_failed(self.brokers.position(), &fault, state, now);
+                .on_failed(self.brokers.position(), &fault, state, since);
             let lasted = accepted.map_or(Duration::ZERO, |accepted| now.duration_since(accepted));
             let next = self.brokers.on_ended(state.ended_with(&fault), lasted, now);
             let jitter = rand::random_range(JITTER);
@@ -116,6 +125,7 @@ impl Driver {
         let mut state = DriverState::Connecting;
         let started = Instant::now();
         let mut answer_by = started + self.brokers.connect_timeout();
+        let mut answered = started;
         let fault = loop {
             // Cancelling a poll that connects restarts the connect. So only drop a poll together with its connection.
             let polled = select! {
@@ -141,7 +151,8 @@ impl Driver {
             // The client pings only while it sends nothing else, and everything that it sends is answered. So a broker that
             // sends nothing for longer than that is gone.
             if is_answer {
-                answer_by = Instant::now() + 2 * keep_alive;
+                answered = Instant::now();
+                answer_by = answered + 2 * keep_alive;
             } else if is_ping {
                 answer_by = answer_by.max(Instant::now() + keep_alive);
             }
@@ -157,8 +168,10 @@ impl Driver {
             DriverState::Connecting => ConnectionEnd::Fault {
                 fault,
                 accepted: None,
+                answered: None,
             },
             DriverState::Connected { accepted } => ConnectionEnd::Fault {
+                answered: (fault == LinkFault::Silent).then_some(answered),
                 fault,
                 accepted: Some(accepted),
             },

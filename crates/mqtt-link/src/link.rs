@@ -31,7 +31,7 @@ const PUBLISH_OVERHEAD: usize = 16;
 const CLOSED_LATE: Duration = Duration::from_secs(3);
 /// How long a broker that grants no subscription is asked again before the next broker is tried. It doubles each time, up
 /// to the longest, so that the link stays connected where all brokers deny them.
-const DENIED_PATIENCE_MIN: Duration = Duration::from_secs(5);
+const DENIED_PATIENCE_MIN: Duration = Duration::from_secs(3);
 const DENIED_PATIENCE_MAX: Duration = Duration::from_hours(1);
 /// After so many connections in a row that a message that is too large ended, the optional subscriptions are given up.
 const OVERSIZED_ENDS_MAX: u32 = 2;
@@ -60,8 +60,6 @@ pub struct Link {
     acknowledged_within: Duration,
     /// Connections in a row that a message that is too large ended at once.
     oversized_ends: u32,
-    /// That this does not end is logged.
-    is_oversized_logged: bool,
     _stop_driver: DropGuard,
 }
 
@@ -97,7 +95,6 @@ impl Link {
             connected_at: Instant::now(),
             acknowledged_within: 2 * options.keep_alive,
             oversized_ends: 0,
-            is_oversized_logged: false,
             _stop_driver: stop.drop_guard(),
         };
         Ok((link, driver))
@@ -335,8 +332,7 @@ impl Link {
             ConnectionState::Stable => 0,
             _ => self.oversized_ends + 1,
         };
-        if self.oversized_ends > OVERSIZED_ENDS_MAX && !self.is_oversized_logged {
-            self.is_oversized_logged = true;
+        if self.oversized_ends == OVERSIZED_ENDS_MAX + 1 {
             error!(
                 bytes,
                 filters = names(self.outbox.filters()),
@@ -363,7 +359,9 @@ impl Link {
 
     fn on_subscribed(&mut self, filter: Filter, is_granted: bool) {
         if is_granted {
-            self.denied_patience = DENIED_PATIENCE_MIN;
+            if self.needed.contains(&filter) {
+                self.denied_patience = DENIED_PATIENCE_MIN;
+            }
             if self.refused.remove(&filter) {
                 info!(%filter, "the MQTT broker grants the subscription now");
             }

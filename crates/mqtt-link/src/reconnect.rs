@@ -28,7 +28,7 @@ pub(crate) enum Notice {
 pub(crate) struct Recovery {
     /// Failed attempts and unstable connections.
     pub(crate) attempts: u32,
-    /// Time since the first fault.
+    /// Time since the first fault, or since the last answer of a broker that did not answer any more.
     pub(crate) duration: Duration,
 }
 
@@ -94,20 +94,20 @@ impl Reconnect {
         }
     }
 
-    /// A connection or an attempt ended. `broker` is the position of its broker.
+    /// A connection or an attempt ended, which was of no use since then. `broker` is the position of its broker.
     pub(crate) fn on_failed(
         &mut self,
         broker: usize,
         fault: &LinkFault,
         state: ConnectionState,
-        now: Instant,
+        since: Instant,
     ) -> Notice {
         if state == ConnectionState::Stable {
             self.downtime = None;
         }
         let downtime = self.downtime.get_or_insert_with(|| Downtime {
-            since: now,
-            accepted: now,
+            since,
+            accepted: since,
             attempts: 0,
             seen: HashSet::new(),
             logged: LastLogged::Nothing,
