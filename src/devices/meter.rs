@@ -91,6 +91,11 @@ impl Meters {
         }
     }
 
+    /// Another device: nothing is known of its meters.
+    pub(super) fn forget(&mut self) {
+        *self = Self::new(self.totals.clone(), Instant::now());
+    }
+
     /// A login: requests that only failed are tried again. Features and totals of an earlier run are kept: their entities
     /// must not disappear and return, or be unknown until the turn of their outlet.
     pub(super) fn on_connected(&mut self, context: &mut Context) {

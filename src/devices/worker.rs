@@ -588,6 +588,7 @@ impl Worker {
             context.attribution = Attribution::default();
             self.off_rules = OffRules::new(Instant::now());
             self.settings = OwnSettings::new(Instant::now());
+            self.meters.forget();
             self.displaced = false;
         }
         info!(device = %config.id, "settings of the device changed");

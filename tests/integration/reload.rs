@@ -213,6 +213,21 @@ async fn a_device_is_reached_at_its_new_address() {
     bystander.noticed_nothing().await;
 }
 
+#[tokio::test]
+async fn another_device_of_an_id_is_asked_for_all_its_values() {
+    let old = Simulator::plug(Profile::P110Old).start().await.unwrap();
+    let new = plug().await;
+    let at = |device: &RunningDevice| Setup::new().device("heater", device.address());
+    let bridge = at(&old).start().await;
+    bridge
+        .expect("heater", |heater| heater["power"].is_number())
+        .await;
+    taken(&bridge.reload(&at(&new)).await);
+    bridge
+        .expect("heater", |heater| heater["voltage"].is_number())
+        .await;
+}
+
 /// Only the bridge would switch it off: it has a limit and no countdown.
 #[tokio::test]
 async fn a_device_whose_id_another_one_gets_is_not_left_on() {
