@@ -7,6 +7,7 @@ use tapo_simulator::{Damage, Fault, Profile, Protocol, RunningDevice, Scope, Sim
 
 use crate::{
     bridge::{Running, Setup},
+    probe::PATIENCE,
     process::own_address,
 };
 
@@ -127,6 +128,25 @@ async fn the_crate_takes_over_where_our_client_cannot_log_in() {
     assert_eq!(answer["status"], "ok", "{answer}");
     assert!(strip.relay(1));
     assert_eq!(strip.counters().logins, 1, "of the crate");
+}
+
+#[tokio::test]
+async fn the_crate_leaves_a_session_to_our_client_again() {
+    let strip = Simulator::strip(Profile::P304M).start().await.unwrap();
+    let setup = Setup::new().device("it", strip.address()).rules(&limit("it/1"));
+    let bridge = setup.start().await;
+    let answer = bridge.set("it/1", "t", json!({ "state": "ON" })).await;
+    assert_eq!(answer["status"], "ok", "{answer}");
+    bridge.expect("it/1", |state| state["failsafe"] == "armed").await;
+    let handshakes = strip.counters().requests_of("handshake1");
+    // Our client tries twice: as before, and from the beginning. Then the crate logs in, and then our client again.
+    let scope = Scope::method("handshake1").times(2);
+    strip.faults().set(Fault::HttpStatus { status: 404, scope });
+    strip.reboot(Duration::ZERO).await.unwrap();
+    let again = strip.wait_requests("handshake1", handshakes + 4, PATIENCE);
+    again.await.unwrap();
+    let is_ours = |devices: &Value| devices[0]["client"] == "own" && devices[0]["status"] == "ready";
+    bridge.expect("bridge/devices", is_ours).await;
 }
 
 /// Some HS110 do so. It is read and switched, and no request costs more than one login.

@@ -489,8 +489,15 @@ impl Connection {
                 return Err(fault.into());
             }
         }
+        let was_own = self.is_own();
         let session = mailbox.serve_inbox_during(Box::pin(self.new_session())).await??;
         self.session = Some(session);
+        self.retry_own_at = if was_own && !self.is_own() {
+            // The crate does less for the device than what was read of it says: it is opened again.
+            Some(Instant::now())
+        } else {
+            self.own.retry_at().await
+        };
         Ok(())
     }
 
