@@ -60,13 +60,6 @@ impl Needs {
     }
 }
 
-/// Whether the crate logged in because our client could not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum OwnFailed {
-    Yes,
-    No,
-}
-
 /// What is known of a device that is about to be logged in to.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Known {

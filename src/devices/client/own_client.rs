@@ -9,7 +9,7 @@ use tplink::{Account, Client, Endpoint, Error, Limits, Scheme, Transport};
 use super::{
     batches::Batches,
     child_list::{child_list, set_thermostat},
-    choice::{Known, Needs, OwnFailed, ServingClient},
+    choice::{Known, Needs, ServingClient},
     countdown_requests,
     discovery::{Discovered, LISTEN, discover},
     fault::Fault,
@@ -137,19 +137,20 @@ impl OwnClient {
         self.0.lock().await.retry_at
     }
 
-    /// The `tapo` crate has logged in, after this client failed or in its place. Returns whether that is to be said.
-    pub(super) async fn leave_to_crate(&self, failed: OwnFailed) -> bool {
+    /// The `tapo` crate has logged in.
+    pub(super) async fn leave_to_crate(&self) {
         let mut state = self.0.lock().await;
-        let has_failed = failed == OwnFailed::Yes;
-        let is_new = has_failed && !state.is_failure_said;
         (state.kept, state.crate_serves) = (None, true);
-        state.is_failure_said |= is_new;
-        if has_failed {
-            let wait = FIRST_RETRY.saturating_mul(2_u32.saturating_pow(state.failed_logins));
-            state.retry_at = Some(Instant::now() + wait.min(LONGEST_RETRY));
-            state.failed_logins = state.failed_logins.saturating_add(1);
-        }
-        is_new
+    }
+
+    /// The crate has logged in where this client failed. Returns whether that is to be said.
+    pub(super) async fn on_crate_helped(&self) -> bool {
+        self.leave_to_crate().await;
+        let mut state = self.0.lock().await;
+        let wait = FIRST_RETRY.saturating_mul(2_u32.saturating_pow(state.failed_logins));
+        state.retry_at = Some(Instant::now() + wait.min(LONGEST_RETRY));
+        state.failed_logins = state.failed_logins.saturating_add(1);
+        !std::mem::replace(&mut state.is_failure_said, true)
     }
 
     /// Ends the session, unless a request is in flight.
@@ -460,7 +461,7 @@ mod tests {
             if attempt == 7 {
                 own.on_served().await;
             }
-            own.leave_to_crate(OwnFailed::Yes).await;
+            own.on_crate_helped().await;
             waits.push((own.retry_at().await.unwrap() - Instant::now()).as_secs() / 60);
         }
         assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30, 1]);

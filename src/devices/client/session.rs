@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use tracing::info;
 
 use super::{
-    choice::{Needs, OwnFailed, ServingClient, may_help},
+    choice::{Needs, ServingClient, may_help},
     fault::Fault,
     fence::{Fenced, TooManyPieces},
     own_client::OwnClient,
@@ -180,7 +180,7 @@ impl Session {
                 return Err(failed);
             }
             let session = with_crate().await.map_err(|failure| failure.fault)?;
-            if own.leave_to_crate(OwnFailed::Yes).await {
+            if own.on_crate_helped().await {
                 info!(device = %config.id, reason = %failed, "our own client cannot log in; the tapo crate serves the device");
             }
             return Ok(session);
@@ -196,7 +196,7 @@ impl Session {
         }
         let failure = match opened {
             Ok(session) => {
-                own.leave_to_crate(OwnFailed::No).await;
+                own.leave_to_crate().await;
                 return Ok(session);
             }
             Err(failure) => failure,
