@@ -354,115 +354,47 @@ impl Session {
     }
 
     async fn send(&self, request: DeviceRequest<'_>) -> Result<Value, tapo::Error> {
-        match (&self.handler, request) {
-            (Handler::Plug(plug), DeviceRequest::Info) => plug.get_device_info_json().await,
-            (Handler::Plug(plug), DeviceRequest::Switch(_, Power::On)) => {
-                plug.on().await.map(|()| Value::Null)
-            }
-            (Handler::Plug(plug), DeviceRequest::Switch(_, Power::Off)) => {
-                plug.off().await.map(|()| Value::Null)
-            }
-            (Handler::Plug(plug), DeviceRequest::Meter(reading, None)) => {
-                read_plug_meter(plug, reading).await
-            }
-            (Handler::Plug(plug), DeviceRequest::Reboot) => {
-                plug.device_reboot(REBOOT_DELAY_S).await.map(|()| Value::Null)
-            }
-            (
-                Handler::Plug(plug),
-                timer @ (DeviceRequest::GetTimer(None)
-                | DeviceRequest::SetTimer(None, ..)
-                | DeviceRequest::ClearTimer(None)),
-            ) => send_timer(plug, timer).await,
-            (
-                Handler::Plug(plug),
-                rule @ (DeviceRequest::GetRules(None)
-                | DeviceRequest::GetRoom(None)
-                | DeviceRequest::AddRule(None, _)
-                | DeviceRequest::EditRule(None, ..)
-                | DeviceRequest::RemoveRule(None, _)),
-            ) => send_rule(plug, rule).await,
-            (Handler::Strip(strip), DeviceRequest::Info) => strip.get_device_info_json().await,
-            (Handler::Strip(strip), DeviceRequest::Children) => strip.get_child_device_list_json().await,
-            (Handler::Strip(strip), DeviceRequest::Child(id)) => {
-                strip.plug_unchecked(id).get_device_info_json().await
-            }
-            (Handler::Strip(strip), DeviceRequest::Switch(Some(id), power)) => {
-                let child = strip.plug_unchecked(id);
-                match power {
-                    Power::On => child.on().await,
-                    Power::Off => child.off().await,
-                }
-                .map(|()| Value::Null)
-            }
-            (Handler::Strip(strip), DeviceRequest::Meter(reading, Some(id))) => {
-                let child = strip.plug_unchecked(id);
-                match reading {
-                    MeterRequest::Live => as_json(&child.get_energy_meter_data().await?),
-                    MeterRequest::Usage => as_json(&child.get_energy_usage().await?),
-                    MeterRequest::Power => as_json(&child.get_current_power().await?),
-                    MeterRequest::Day => Ok(day(child.get_device_usage().await?.power_usage.today)),
-                }
-            }
-            (Handler::Strip(strip), DeviceRequest::Reboot) => {
-                strip.device_reboot(REBOOT_DELAY_S).await.map(|()| Value::Null)
-            }
-            // A plug has no children, and the crate reaches only the relays and meters of a strip's: the error that a device
-            // without them would return.
-            (Handler::Own(_) | Handler::Plug(_) | Handler::Strip(_), _) => Err(tapo::Error::DeviceNotFound),
+        match &self.handler {
+            Handler::Plug(plug) => send_to_plug(plug, request).await,
+            Handler::Strip(strip) => send_to_strip(strip, request).await,
+            Handler::Own(_) => Err(tapo::Error::DeviceNotFound),
         }
     }
 }
 
-/// The crate has no JSON form of these. Its typed ones fail when a field is missing; as JSON again, the values are read as
-/// leniently as all others.
-async fn read_plug_meter(
-    plug: &PlugEnergyMonitoringHandler,
-    reading: MeterRequest,
-) -> Result<Value, tapo::Error> {
-    match reading {
-        MeterRequest::Live => as_json(&plug.get_energy_meter_data().await?),
-        MeterRequest::Usage => as_json(&plug.get_energy_usage().await?),
-        MeterRequest::Power => as_json(&plug.get_current_power().await?),
-        MeterRequest::Day => Ok(day(plug.get_device_usage().await?.power_usage.today)),
-    }
-}
-
-/// As in the usage of which it is a part.
-fn day(energy: impl Into<Value>) -> Value {
-    json!({ "today_energy": energy.into() })
-}
-
-fn as_json(result: &impl serde::Serialize) -> Result<Value, tapo::Error> {
-    Ok(serde_json::to_value(result)?)
-}
-
-async fn send_timer(
+/// A plug has no children: for those the error that a device without them would return.
+async fn send_to_plug(
     plug: &PlugEnergyMonitoringHandler,
     request: DeviceRequest<'_>,
 ) -> Result<Value, tapo::Error> {
     match request {
-        DeviceRequest::SetTimer(_, delay, _) => {
-            plug.set_timer(delay, PowerState::Off).await.map(|_| Value::Null)
+        DeviceRequest::Info => plug.get_device_info_json().await,
+        DeviceRequest::Switch(_, Power::On) => done(plug.on().await),
+        DeviceRequest::Switch(_, Power::Off) => done(plug.off().await),
+        DeviceRequest::Meter(MeterRequest::Live, None) => as_json(&plug.get_energy_meter_data().await?),
+        DeviceRequest::Meter(MeterRequest::Usage, None) => as_json(&plug.get_energy_usage().await?),
+        DeviceRequest::Meter(MeterRequest::Power, None) => as_json(&plug.get_current_power().await?),
+        DeviceRequest::Meter(MeterRequest::Day, None) => {
+            Ok(day(plug.get_device_usage().await?.power_usage.today))
         }
-        DeviceRequest::ClearTimer(_) => plug.clear_timer().await.map(|()| Value::Null),
-        _ => Ok(plug.get_timer().await?.map_or(Value::Null, |timer| {
+        DeviceRequest::Reboot => done(plug.device_reboot(REBOOT_DELAY_S).await),
+        DeviceRequest::GetTimer(None) => Ok(plug.get_timer().await?.map_or(Value::Null, |timer| {
             json!({
                 "on": matches!(timer.desired_state, PowerState::On),
                 "length_s": timer.delay_s,
                 "remaining_s": timer.remaining_s,
             })
         })),
-    }
-}
-
-async fn send_rule(
-    plug: &PlugEnergyMonitoringHandler,
-    request: DeviceRequest<'_>,
-) -> Result<Value, tapo::Error> {
-    match request {
-        DeviceRequest::GetRoom(_) => as_json(&plug.get_max_schedule_rules().await?),
-        DeviceRequest::AddRule(_, rule) => {
+        DeviceRequest::SetTimer(None, delay, _) => done(plug.set_timer(delay, PowerState::Off).await),
+        DeviceRequest::ClearTimer(None) => done(plug.clear_timer().await),
+        DeviceRequest::GetRules(None) => {
+            let mut rules = plug.get_schedule_rules().await?;
+            rules.truncate(RULES_MAX);
+            rules.retain(|rule| is_id(&rule.id));
+            as_json(&rules)
+        }
+        DeviceRequest::GetRoom(None) => as_json(&plug.get_max_schedule_rules().await?),
+        DeviceRequest::AddRule(None, rule) => {
             let rule = plug.add_schedule_rule(weekly(rule)?).await?;
             // Without an id it may exist all the same, and the next reading shows it.
             Ok(if is_id(&rule.id) {
@@ -471,18 +403,52 @@ async fn send_rule(
                 Value::Null
             })
         }
-        DeviceRequest::EditRule(_, id, rule) => {
-            let rule = weekly(rule)?.with_id(id);
-            plug.edit_schedule_rule(rule).await.map(|()| Value::Null)
+        DeviceRequest::EditRule(None, id, rule) => {
+            done(plug.edit_schedule_rule(weekly(rule)?.with_id(id)).await)
         }
-        DeviceRequest::RemoveRule(_, id) => plug.remove_schedule_rule(id).await.map(|()| Value::Null),
-        _ => {
-            let mut rules = plug.get_schedule_rules().await?;
-            rules.truncate(RULES_MAX);
-            rules.retain(|rule| is_id(&rule.id));
-            as_json(&rules)
-        }
+        DeviceRequest::RemoveRule(None, id) => done(plug.remove_schedule_rule(id).await),
+        _ => Err(tapo::Error::DeviceNotFound),
     }
+}
+
+/// The crate reaches only the relays and meters of the children.
+async fn send_to_strip(
+    strip: &PowerStripEnergyMonitoringHandler,
+    request: DeviceRequest<'_>,
+) -> Result<Value, tapo::Error> {
+    let child = |id| strip.plug_unchecked(id);
+    match request {
+        DeviceRequest::Info => strip.get_device_info_json().await,
+        DeviceRequest::Children => strip.get_child_device_list_json().await,
+        DeviceRequest::Child(id) => child(id).get_device_info_json().await,
+        DeviceRequest::Switch(Some(id), Power::On) => done(child(id).on().await),
+        DeviceRequest::Switch(Some(id), Power::Off) => done(child(id).off().await),
+        DeviceRequest::Meter(MeterRequest::Live, Some(id)) => {
+            as_json(&child(id).get_energy_meter_data().await?)
+        }
+        DeviceRequest::Meter(MeterRequest::Usage, Some(id)) => as_json(&child(id).get_energy_usage().await?),
+        DeviceRequest::Meter(MeterRequest::Power, Some(id)) => as_json(&child(id).get_current_power().await?),
+        DeviceRequest::Meter(MeterRequest::Day, Some(id)) => {
+            Ok(day(child(id).get_device_usage().await?.power_usage.today))
+        }
+        DeviceRequest::Reboot => done(strip.device_reboot(REBOOT_DELAY_S).await),
+        _ => Err(tapo::Error::DeviceNotFound),
+    }
+}
+
+fn done<T>(answer: Result<T, tapo::Error>) -> Result<Value, tapo::Error> {
+    answer.map(|_| Value::Null)
+}
+
+/// As in the usage of which it is a part.
+fn day(energy: impl Into<Value>) -> Value {
+    json!({ "today_energy": energy.into() })
+}
+
+/// The crate has no JSON form of some results. Its typed ones fail when a field is missing; as JSON again, the values are read as
+/// leniently as all others.
+fn as_json(result: &impl serde::Serialize) -> Result<Value, tapo::Error> {
+    Ok(serde_json::to_value(result)?)
 }
 
 /// Ids are kept and published.
