@@ -1,4 +1,4 @@
-//! Discovery on UDP 20002: a 16-byte header and JSON, both ways.
+//! Discovery on UDP 20002: a 16-byte header and JSON, both ways. Old Kasa devices are asked on UDP 9999.
 //!
 //! The `tapo` crate has a discovery too, but it makes an RSA key pair for every query: up to a second of CPU time, once
 //! for each unreachable device. Devices encrypt a part of their answer with that key. This module does not read that
@@ -19,7 +19,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout_at},
 };
 
-use super::{old_discovery::discover_old, readings::line};
+use super::readings::line;
 use crate::domain::{
     devices::{ClientChoice, Credentials, DeviceConfig},
     mac::mac,
@@ -32,8 +32,10 @@ pub(in crate::devices) const LISTEN: Duration = Duration::from_secs(1);
 const XOR: &str = "XOR";
 /// Where devices listen for queries.
 const PORT: u16 = 20002;
-/// Answers have about 1 kB.
-const LARGEST: usize = 2048;
+/// Where old ones do.
+const OLD_PORT: u16 = 9999;
+/// Answers have about 1 kB, that of an old strip 2 kB.
+const LARGEST: usize = 16 * 1024;
 /// Version, type, operation (2), length (2), flags, padding, serial (4), checksum (4).
 const HEADER: usize = 16;
 const CHECKSUM: std::ops::Range<usize> = 12..16;
@@ -174,8 +176,10 @@ impl Discovered {
 /// which a broadcast address never does. Some plugs open their web server only after a query (seen on P110 1.4.6), so this
 /// also wakes a device that refuses connections. A network without a route has no devices.
 pub(super) async fn discover(targets: &[IpAddr], wait: Duration) -> Vec<Discovered> {
-    let (newer, old) = (discover_newer(targets, wait), discover_old(targets, wait));
-    let (mut newer, mut old) = (pin!(newer), pin!(old));
+    // Old ones have no IPv6.
+    let v4: Vec<IpAddr> = targets.iter().copied().filter(IpAddr::is_ipv4).collect();
+    let mut newer = pin!(Query::newer().ask(targets, wait));
+    let mut old = pin!(Query::old().ask(&v4, wait));
     let is_all = |found: &HashMap<_, _>| targets.iter().all(|target| found.contains_key(target));
     let (first, other) = select! {
         newer = &mut newer => (newer, None),
@@ -198,55 +202,86 @@ pub(super) async fn discover(targets: &[IpAddr], wait: Duration) -> Vec<Discover
     found.into_values().collect()
 }
 
-async fn discover_newer(targets: &[IpAddr], wait: Duration) -> HashMap<IpAddr, Discovered> {
-    let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = targets.iter().partition(|target| target.is_ipv4());
-    let mut found = HashMap::new();
-    for (any, targets) in [
-        (IpAddr::from(Ipv4Addr::UNSPECIFIED), v4),
-        (Ipv6Addr::UNSPECIFIED.into(), v6),
-    ] {
-        let _unreachable = query_network(any, &targets, wait, &mut found).await;
-    }
-    found
+/// A query, and what is made of an answer.
+struct Query {
+    port: u16,
+    datagram: Vec<u8>,
+    read: fn(IpAddr, &[u8]) -> Option<Discovered>,
 }
 
-async fn query_network(
-    any: IpAddr,
-    targets: &[IpAddr],
-    wait: Duration,
-    found: &mut HashMap<IpAddr, Discovered>,
-) -> io::Result<()> {
-    if targets.is_empty() {
-        return Ok(());
-    }
-    let socket = UdpSocket::bind((any, 0)).await?;
-    socket.set_broadcast(true)?;
-    let query = query(rand::random());
-    let end = Instant::now() + wait;
-    let mut buffer = vec![0; LARGEST];
-    // A datagram may be lost: the query is sent twice, and in a long wait once a second.
-    let pause = (wait / 2).min(LISTEN);
-    while Instant::now() < end {
-        for target in targets {
-            // An address without a route must not prevent the queries to the others.
-            let _unreachable = socket.send_to(&query, (*target, PORT)).await;
+impl Query {
+    fn newer() -> Self {
+        Self {
+            port: PORT,
+            datagram: query(rand::random()),
+            read: |ip, answer| {
+                let message = answer.get(HEADER..).map(serde_json::from_slice);
+                Some(Discovered::of(
+                    ip,
+                    &message.and_then(Result::ok).unwrap_or_default(),
+                ))
+            },
         }
-        let round = (Instant::now() + pause).min(end);
-        while let Ok(received) = timeout_at(round, socket.recv_from(&mut buffer)).await {
-            let Ok((length, from)) = received else {
-                // The host reports that no port is open there. One may be open after the next query.
-                sleep_until(round).await;
-                break;
-            };
-            let payload = buffer.get(HEADER..length).unwrap_or_default();
-            let message = serde_json::from_slice(payload).unwrap_or_default();
-            found.insert(from.ip(), Discovered::of(from.ip(), &message));
-            if targets.iter().all(|target| found.contains_key(target)) {
-                return Ok(());
+    }
+
+    /// Old Kasa devices answer with what they are.
+    fn old() -> Self {
+        Self {
+            port: OLD_PORT,
+            datagram: tplink::sysinfo_query(),
+            read: |ip, answer| Some(Discovered::of_old(ip, &tplink::sysinfo_answer(answer)?)),
+        }
+    }
+
+    async fn ask(self, targets: &[IpAddr], wait: Duration) -> HashMap<IpAddr, Discovered> {
+        let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = targets.iter().partition(|target| target.is_ipv4());
+        let mut found = HashMap::new();
+        for (any, targets) in [
+            (IpAddr::from(Ipv4Addr::UNSPECIFIED), v4),
+            (Ipv6Addr::UNSPECIFIED.into(), v6),
+        ] {
+            let _unreachable = self.ask_network(any, &targets, wait, &mut found).await;
+        }
+        found
+    }
+
+    async fn ask_network(
+        &self,
+        any: IpAddr,
+        targets: &[IpAddr],
+        wait: Duration,
+        found: &mut HashMap<IpAddr, Discovered>,
+    ) -> io::Result<()> {
+        if targets.is_empty() {
+            return Ok(());
+        }
+        let socket = UdpSocket::bind((any, 0)).await?;
+        socket.set_broadcast(true)?;
+        let end = Instant::now() + wait;
+        let mut buffer = vec![0; LARGEST];
+        // A datagram may be lost: the query is sent twice, and in a long wait once a second.
+        let pause = (wait / 2).min(LISTEN);
+        while Instant::now() < end {
+            for target in targets {
+                // An address without a route must not prevent the queries to the others.
+                let _unreachable = socket.send_to(&self.datagram, (*target, self.port)).await;
+            }
+            let round = (Instant::now() + pause).min(end);
+            while let Ok(received) = timeout_at(round, socket.recv_from(&mut buffer)).await {
+                let Ok((length, from)) = received else {
+                    // The host reports that no port is open there. One may be open after the next query.
+                    sleep_until(round).await;
+                    break;
+                };
+                let answer = buffer.get(..length).unwrap_or_default();
+                found.extend((self.read)(from.ip(), answer).map(|device| (from.ip(), device)));
+                if targets.iter().all(|target| found.contains_key(target)) {
+                    return Ok(());
+                }
             }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 /// A query as the app sends it.

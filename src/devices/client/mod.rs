@@ -19,7 +19,6 @@ pub(super) mod identity;
 pub(super) mod identity_registry;
 mod iot;
 pub(super) mod login_budget;
-mod old_discovery;
 pub(super) mod opening;
 mod own_client;
 mod own_failures;
