@@ -9,6 +9,7 @@ use tplink::{Client, Error, ErrorCode};
 
 use super::{
     readings::{TEXT_MAX, line_of},
+    rule_on_wire::with_id,
     session::{DeviceRequest, MeterRequest, READ_BACK},
     settings_on_wire::SettingRequest,
 };
@@ -411,13 +412,6 @@ async fn enable_rules(client: &mut Client, child: Option<&str>) -> Result<(), Er
 
 fn are_enabled(rules: &Value) -> bool {
     rules.get("enable").and_then(Value::as_u64) != Some(0)
-}
-
-fn with_id(mut rule: Value, id: &str) -> Value {
-    if let Value::Object(members) = &mut rule {
-        members.insert("id".to_owned(), id.into());
-    }
-    rule
 }
 
 /// An OFF at a minute of some days of the week.
