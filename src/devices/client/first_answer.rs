@@ -6,7 +6,11 @@
 use std::{io, time::Duration};
 
 use serde_json::Value;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
 use tplink::Transport;
 
 use super::fault::Fault;
@@ -39,7 +43,7 @@ pub(super) async fn check(address: &str, limit: Duration) -> Result<Transport, F
 }
 
 async fn exchange(address: &str, answer: &mut ReceivedAnswer) -> Result<(), Fault> {
-    let stream = TcpStream::connect(with_port(address))
+    let mut stream = TcpStream::connect(with_port(address))
         .await
         .map_err(|error| match error.kind() {
             io::ErrorKind::ConnectionRefused => Fault::Refused,
@@ -51,38 +55,16 @@ async fn exchange(address: &str, answer: &mut ReceivedAnswer) -> Result<(), Faul
          close\r\n\r\n{BODY}"
     );
     // A connection that ends early is no fault yet.
-    if write(&stream, request.as_bytes()).await.is_err() {
+    if stream.write_all(request.as_bytes()).await.is_err() {
         return Ok(());
     }
     let mut buffer = vec![0; PIECE];
-    while let Ok(read @ 1..) = read(&stream, &mut buffer).await {
+    while let Ok(read @ 1..) = stream.read(&mut buffer).await {
         if answer.take(buffer.get(..read).unwrap_or_default())? {
             break;
         }
     }
     Ok(())
-}
-
-async fn write(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        stream.writable().await?;
-        match stream.try_write(bytes) {
-            Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
-async fn read(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
-    loop {
-        stream.readable().await?;
-        match stream.try_read(buffer) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            result => return result,
-        }
-    }
 }
 
 fn with_port(address: &str) -> String {
