@@ -1,7 +1,7 @@
 //! The pending commands of one device. Pure: time and state are arguments.
 
 use crate::domain::devices::QUEUE_CAPACITY;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque, vec_deque};
 
 use tokio::time::Instant;
 
@@ -88,7 +88,7 @@ impl CommandQueue {
                 | DeviceAction::CancelCountdown
                 | DeviceAction::Thermostat(_)
         ) {
-            self.supersede(&command);
+            self.supersede_where(|older| older.turn < command.turn && is_settled_by(older, &command));
         }
         let mut refused = None;
         if self.pending.len() < QUEUE_CAPACITY {
@@ -217,11 +217,8 @@ impl CommandQueue {
 
     /// Takes all pending read commands: one read of the device answers them.
     pub(super) fn take_reads(&mut self) -> Vec<DeviceCommand> {
-        let (reads, rest) = std::mem::take(&mut self.pending)
-            .into_iter()
-            .partition::<VecDeque<_>, _>(|pending| pending.command.action == DeviceAction::Read);
-        self.pending = rest;
-        reads.into_iter().map(|pending| pending.command).collect()
+        let reads = self.take_where(|command| command.action == DeviceAction::Read);
+        reads.map(|pending| pending.command).collect()
     }
 
     /// When the first time to live ends.
@@ -231,11 +228,7 @@ impl CommandQueue {
 
     /// Replies to the commands whose time to live ended.
     pub(super) fn expire(&mut self, now: Instant, failure: impl Fn(std::time::Duration) -> CommandError) {
-        let (expired, rest) = std::mem::take(&mut self.pending)
-            .into_iter()
-            .partition::<VecDeque<_>, _>(|pending| pending.command.deadline <= now);
-        self.pending = rest;
-        for QueuedCommand { command, since } in expired {
+        for QueuedCommand { command, since } in self.take_where(|command| command.deadline <= now) {
             command.reply.send(Err(failure(now.duration_since(since))));
         }
     }
@@ -251,22 +244,13 @@ impl CommandQueue {
     /// put back any more.
     pub(super) fn withdraw(&mut self, path: &OutletPath) {
         self.withdrawn.push(path.clone());
-        let (withdrawn, rest) = std::mem::take(&mut self.pending)
-            .into_iter()
-            .partition::<VecDeque<_>, _>(|pending| is_withdrawn(&pending.command, path));
-        self.pending = rest;
-        for pending in withdrawn {
-            pending.command.reply.send(Err(CommandError::superseded()));
-        }
+        self.supersede_where(|command| is_withdrawn(command, path));
     }
 
     /// Takes the commands that would switch on, or toggle, in their order.
     pub(super) fn take_switch_ons(&mut self) -> Vec<DeviceCommand> {
-        let (switch_ons, rest) = std::mem::take(&mut self.pending)
-            .into_iter()
-            .partition::<VecDeque<_>, _>(|pending| pending.command.action.may_switch_on());
-        self.pending = rest;
-        switch_ons.into_iter().map(|pending| pending.command).collect()
+        let switch_ons = self.take_where(|command| command.action.may_switch_on());
+        switch_ons.map(|pending| pending.command).collect()
     }
 
     fn expected(&self, toggle: &DeviceCommand, view: &View) -> Option<Power> {
@@ -281,16 +265,20 @@ impl CommandQueue {
         }
     }
 
-    fn supersede(&mut self, newer: &DeviceCommand) {
-        let (superseded, rest) = std::mem::take(&mut self.pending)
-            .into_iter()
-            .partition::<VecDeque<_>, _>(|pending| {
-                pending.command.turn < newer.turn && is_settled_by(&pending.command, newer)
-            });
-        self.pending = rest;
-        for pending in superseded {
+    fn supersede_where(&mut self, is_superseded: impl Fn(&DeviceCommand) -> bool) {
+        for pending in self.take_where(is_superseded) {
             pending.command.reply.send(Err(CommandError::superseded()));
         }
+    }
+
+    fn take_where(
+        &mut self,
+        is_taken: impl Fn(&DeviceCommand) -> bool,
+    ) -> vec_deque::IntoIter<QueuedCommand> {
+        let pending = std::mem::take(&mut self.pending).into_iter();
+        let (taken, rest) = pending.partition::<VecDeque<_>, _>(|pending| is_taken(&pending.command));
+        self.pending = rest;
+        taken.into_iter()
     }
 }
 
