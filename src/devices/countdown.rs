@@ -184,7 +184,7 @@ impl OwnCountdown {
             Support::Refused => Support::Unknown,
             support => support,
         };
-        let known = context.state.countdown_of(self.address.position);
+        let known = self.known(context);
         let shown = if !self.is_reached(context) {
             self.out_of_reach(context)
         } else if !self.is_supported(context) {
@@ -194,7 +194,7 @@ impl OwnCountdown {
         } else {
             return;
         };
-        context.state.set_countdown(self.address.position, shown);
+        self.show(context, shown);
     }
 
     /// What is reported of an outlet whose client reaches no countdown. One that the bridge armed with another client may
@@ -208,7 +208,7 @@ impl OwnCountdown {
         let path = context.path_of(&self.address);
         if self.is_external(context) {
             // It was reported.
-            return context.state.countdown_of(self.address.position);
+            return self.known(context);
         }
         warn!(
             outlet = %path,
@@ -222,13 +222,13 @@ impl OwnCountdown {
 
     /// Whether it runs and was armed for this end.
     fn is_armed_for(&self, context: &Context, end: Steady) -> bool {
-        let known = context.state.countdown_of(self.address.position);
+        let known = self.known(context);
         known.is_ours() && self.memory.is_armed_for(end, context.clock.steady())
     }
 
     /// When it should be read before its turn, `now` or later.
     fn read_at(&self, context: &Context, now: Instant) -> Option<Instant> {
-        let overdue = match context.state.countdown_of(self.address.position) {
+        let overdue = match self.known(context) {
             Countdown::Armed { ends } | Countdown::External { ends, .. } => {
                 context.clock.now().duration_since(ends) >= OVERDUE
             }
@@ -263,22 +263,18 @@ impl OwnCountdown {
         if !self.is_supported(context) {
             return Ok(());
         }
-        let failed = context.state.countdown_of(self.address.position) == Countdown::Failed;
+        let failed = self.known(context) == Countdown::Failed;
         let read = match self.read(context, LoginPurpose::Poll).await {
             Ok(read) => read,
             Err(error) => {
-                context
-                    .state
-                    .set_countdown(self.address.position, Countdown::Unknown);
+                self.show(context, Countdown::Unknown);
                 error.own_answer()?;
                 return Ok(());
             }
         };
         // Idle is the result of the failure; the next attempt to arm ends it.
         if failed && read == Countdown::Idle {
-            context
-                .state
-                .set_countdown(self.address.position, Countdown::Failed);
+            self.show(context, Countdown::Failed);
         }
         context.send_report().await;
         Ok(())
@@ -295,7 +291,7 @@ impl OwnCountdown {
             return None;
         }
         let wanted = context.wanted.of(self.address.key.as_ref());
-        let known = context.state.countdown_of(self.address.position);
+        let known = self.known(context);
         let power = context.state.power_at(&self.address);
         self.memory.step(wanted, known, power, context.clock.steady())
     }
@@ -359,9 +355,7 @@ impl OwnCountdown {
             self.rule = None;
             self.memory.on_cleared();
             self.persist(context);
-            context
-                .state
-                .set_countdown(self.address.position, Countdown::Idle);
+            self.show(context, Countdown::Idle);
             self.known_at = Some(context.clock.steady());
         }
         context.send_report().await;
@@ -375,7 +369,7 @@ impl OwnCountdown {
         }
         let now = context.clock.steady();
         let fresh = self.known_at.is_some_and(|at| now.since(at) < FRESH) && !self.stale;
-        match context.state.countdown_of(self.address.position) {
+        match self.known(context) {
             known @ (Countdown::Armed { .. } | Countdown::Idle) if fresh => {
                 self.arm_after(context, known, end).await
             }
@@ -484,9 +478,7 @@ impl OwnCountdown {
                     self.known_at = Some(context.clock.steady());
                     let Some(timer) = answer.get(READ_BACK) else {
                         let ends = to_second(now.wall, length);
-                        context
-                            .state
-                            .set_countdown(self.address.position, Countdown::Armed { ends });
+                        self.show(context, Countdown::Armed { ends });
                         return Ok(ArmResult::Armed(risk));
                     };
                     self.take_reading(context, timer).await;
@@ -499,7 +491,7 @@ impl OwnCountdown {
                 },
                 Err(ExchangeError::Stopped) => return Err(ExchangeError::Stopped),
             };
-            match context.state.countdown_of(self.address.position) {
+            match self.known(context) {
                 Countdown::Armed { .. } if self.is_armed_for(context, end) => {
                     return Ok(ArmResult::Armed(risk));
                 }
@@ -540,7 +532,7 @@ impl OwnCountdown {
         risk: CountdownRisk,
     ) -> Result<ArmResult, ExchangeError> {
         self.after_on.unconfirmed = false;
-        let runs = context.state.countdown_of(self.address.position).runs();
+        let runs = self.known(context).runs();
         let reason = match &fault {
             Some(fault) => fault.to_string(),
             None if runs => "it was accepted, but the end before stays".to_owned(),
@@ -554,9 +546,7 @@ impl OwnCountdown {
         let path = context.path_of(&self.address);
         warn!(outlet = %path, %reason, "countdown not armed");
         if !runs {
-            context
-                .state
-                .set_countdown(self.address.position, Countdown::Failed);
+            self.show(context, Countdown::Failed);
         }
         context.send_report().await;
         Ok(ArmResult::Refused(CommandError {
@@ -575,9 +565,7 @@ impl OwnCountdown {
         risk: CountdownRisk,
     ) -> Result<ArmResult, ExchangeError> {
         self.stale = true;
-        context
-            .state
-            .set_countdown(self.address.position, Countdown::Unknown);
+        self.show(context, Countdown::Unknown);
         if risk == CountdownRisk::Ours && self.is_on(context) {
             self.open_relay(context).await?;
         }
@@ -626,21 +614,19 @@ impl OwnCountdown {
         self.confirmed = read.is_ours();
         self.ran |= self.confirmed;
         self.persist(context);
-        context.state.set_countdown(self.address.position, read);
+        self.show(context, read);
         // A failure stays reported until the caller knows whether it is over.
         if read != Countdown::Idle {
             context.send_report().await;
         }
-        context.state.countdown_of(self.address.position)
+        self.known(context)
     }
 
     async fn set_unsupported(&mut self, context: &mut Context, support: Support) {
         self.support = support;
         self.memory.on_cleared();
         self.persist(context);
-        context
-            .state
-            .set_countdown(self.address.position, Countdown::Unsupported);
+        self.show(context, Countdown::Unsupported);
         context.send_report().await;
     }
 
@@ -662,8 +648,16 @@ impl OwnCountdown {
     }
 
     fn is_external(&self, context: &Context) -> bool {
-        let known = context.state.countdown_of(self.address.position);
-        matches!(known, Countdown::External { .. })
+        matches!(self.known(context), Countdown::External { .. })
+    }
+
+    /// What is reported of it.
+    fn known(&self, context: &Context) -> Countdown {
+        context.state.countdown_of(self.address.position)
+    }
+
+    fn show(&self, context: &mut Context, countdown: Countdown) {
+        context.state.set_countdown(self.address.position, countdown);
     }
 
     fn is_on(&self, context: &Context) -> bool {
