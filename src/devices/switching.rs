@@ -326,13 +326,10 @@ impl<'a> Switching<'a> {
                 break;
             }
             attempts.add_one();
-            for index in 0..self.targets.len() {
+            for target in self.targets.clone() {
                 if Instant::now() >= self.deadline {
                     break;
                 }
-                let Some(target) = self.targets.get(index).cloned() else {
-                    break;
-                };
                 let confirmed = round > 0 && self.context.state.reads(&target, self.power);
                 if confirmed || self.is_overtaken(&target) {
                     continue;
