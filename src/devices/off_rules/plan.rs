@@ -16,28 +16,15 @@ pub(super) struct OffRulePlan {
     wanted: Option<Arc<WantedOffRules>>,
     ours: OurRules,
     /// Whether the rules were read since they may have changed.
-    fresh: Freshness,
+    is_read: bool,
     /// How many rules the outlet holds at most; `None` until it was asked.
     capacity: Option<usize>,
     /// The last rule that was sent without an answer, and the ids that existed before.
     adding: Option<(WeeklyOff, BTreeSet<String>)>,
     /// The rules that the outlet refused, and why. Each is sent once for each request of the scheduler.
     refused: BTreeMap<WeeklyOff, String>,
-    pending: Pending,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Freshness {
-    #[default]
-    Stale,
-    Read,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Pending {
-    #[default]
-    Nothing,
-    Steps,
+    /// Whether requests are to be sent.
+    is_pending: bool,
 }
 
 /// The next request.
@@ -62,8 +49,8 @@ impl OffRulePlan {
     pub(super) fn set_wanted(&mut self, wanted: Arc<WantedOffRules>) {
         self.ours.extend(wanted.ours.clone());
         self.refused.clear();
-        self.fresh = Freshness::Stale;
-        self.pending = Pending::Steps;
+        self.is_read = false;
+        self.is_pending = true;
         self.wanted = Some(wanted);
     }
 
@@ -74,17 +61,17 @@ impl OffRulePlan {
 
     /// Whether requests are to be sent.
     pub(super) fn is_pending(&self) -> bool {
-        self.pending == Pending::Steps
+        self.is_pending
     }
 
     /// No more requests for now.
     pub(super) fn stop(&mut self) {
-        self.pending = Pending::Nothing;
+        self.is_pending = false;
     }
 
     /// A new connection: a request in flight may have been carried out or not.
     pub(super) fn mark_stale(&mut self) {
-        self.fresh = Freshness::Stale;
+        self.is_read = false;
         self.capacity = None;
     }
 
@@ -112,7 +99,7 @@ impl OffRulePlan {
     /// The outlet refused a rule.
     pub(super) fn on_refused(&mut self, rule: WeeklyOff, reason: String) {
         self.refused.insert(rule, reason);
-        self.fresh = Freshness::Stale;
+        self.is_read = false;
     }
 
     /// The rules were read. Those of the bridge have both a known id and the content that was written.
@@ -125,13 +112,13 @@ impl OffRulePlan {
         }
         self.ours
             .retain(|id, ours| rules.iter().any(|rule| rule.id == *id && ours.is(rule)));
-        self.fresh = Freshness::Read;
+        self.is_read = true;
     }
 
     /// A wanted rule was removed externally, or there is room for it now.
     pub(super) fn repair(&mut self, rules: &[DeviceRule]) {
         if self.step(rules) != Step::Done {
-            self.pending = Pending::Steps;
+            self.is_pending = true;
         }
     }
 
@@ -140,7 +127,7 @@ impl OffRulePlan {
         let Some(wanted) = &self.wanted else {
             return Step::Done;
         };
-        if self.fresh == Freshness::Stale {
+        if !self.is_read {
             return Step::Read;
         }
         let external = |rule: &&DeviceRule| !self.ours.contains_key(&rule.id);
@@ -174,7 +161,7 @@ impl OffRulePlan {
     /// What became of the wanted rules; `None` before the rules were read.
     pub(super) fn outcome(&self, rules: &[DeviceRule]) -> Option<OffRulesStatus> {
         let wanted = &self.wanted.as_ref()?.wanted;
-        if self.fresh == Freshness::Stale {
+        if !self.is_read {
             return None;
         }
         let is_full = self.capacity.is_some_and(|capacity| rules.len() >= capacity);
@@ -301,7 +288,7 @@ mod tests {
         let wanted = off(481, ALL);
         let there = [rule("S1", wanted)];
         let mut plan = plan(&[wanted], &[("S1", wanted)], &there);
-        plan.pending = Pending::Nothing;
+        plan.is_pending = false;
         plan.repair(&there);
         assert!(!plan.is_pending());
         plan.compare(&[]);
