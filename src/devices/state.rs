@@ -487,6 +487,16 @@ impl DeviceState {
         let name = naming
             .and_then(|naming| naming.name.clone())
             .or_else(|| reading.nickname.clone());
+        let before = old.map_or_else(
+            || Outlet {
+                rules: DeviceRules {
+                    clock: self.clock.clone(),
+                    ..DeviceRules::default()
+                },
+                ..Outlet::default()
+            },
+            |old| old.outlet.clone(),
+        );
         let outlet = Outlet {
             key,
             position,
@@ -496,30 +506,17 @@ impl DeviceState {
                 name
             },
             power: reading.power,
-            on_since: on_since(reading, old.and_then(|old| old.outlet.on_since), now.wall),
-            on_at: on_at(reading, old.and_then(|old| old.outlet.on_at), now.steady),
-            off_seen_at: off_seen_at(reading, old.map(|old| &old.outlet), now.steady),
-            changed_by: old.map(|old| old.outlet.changed_by).unwrap_or_default(),
-            condition: condition(
-                reading,
-                old.and_then(|old| old.outlet.condition.auto_off_at),
-                now.wall,
-            ),
-            energy: old.map(|old| old.outlet.energy).unwrap_or_default(),
-            features: features(reading, old.map(|old| &old.outlet.features)),
+            on_since: on_since(reading, before.on_since, now.wall),
+            on_at: on_at(reading, before.on_at, now.steady),
+            off_seen_at: off_seen_at(reading, &before, now.steady),
+            condition: condition(reading, before.condition.auto_off_at, now.wall),
+            features: features(reading, &before.features),
             settings: OutletSettings {
                 power_on_behavior: reading.power_on,
                 brightness: reading.brightness,
-                ..old.map(|old| old.outlet.settings).unwrap_or_default()
+                ..before.settings
             },
-            countdown: old.map(|old| old.outlet.countdown).unwrap_or_default(),
-            rules: old.map_or_else(
-                || DeviceRules {
-                    clock: self.clock.clone(),
-                    ..DeviceRules::default()
-                },
-                |old| old.outlet.rules.clone(),
-            ),
+            ..before
         };
         ConfirmedOutlet {
             energy_reported_at: old.and_then(|old| old.energy_reported_at),
@@ -548,7 +545,7 @@ fn condition(reading: &OutletReading, auto_off_before: Option<Timestamp>, now: T
 }
 
 /// What the outlet reports, and reported earlier.
-fn features(reading: &OutletReading, before: Option<&BTreeSet<Feature>>) -> BTreeSet<Feature> {
+fn features(reading: &OutletReading, before: &BTreeSet<Feature>) -> BTreeSet<Feature> {
     let reported = [
         (Feature::Overheat, reading.overheat.is_some()),
         (Feature::Overload, reading.overload.is_some()),
@@ -559,7 +556,7 @@ fn features(reading: &OutletReading, before: Option<&BTreeSet<Feature>>) -> BTre
     let reported = reported.into_iter().filter(|(_, is_reported)| *is_reported);
     reported
         .map(|(feature, _)| feature)
-        .chain(before.into_iter().flatten().copied())
+        .chain(before.iter().copied())
         .collect()
 }
 
@@ -637,12 +634,10 @@ fn count_restarted(old: &ConfirmedOutlet, new: &ConfirmedOutlet, now: Steady) ->
     (start.since(before) > COUNT_TOLERANCE).then_some(start)
 }
 
-fn off_seen_at(reading: &OutletReading, old: Option<&Outlet>, now: Steady) -> Option<Steady> {
-    let before = old.and_then(|old| old.off_seen_at);
-    let was_off = old.is_some_and(|old| old.power == Some(Power::Off));
+fn off_seen_at(reading: &OutletReading, before: &Outlet, now: Steady) -> Option<Steady> {
     match reading.power {
-        Some(Power::Off) if !was_off => Some(now),
-        _ => before,
+        Some(Power::Off) if before.power != Some(Power::Off) => Some(now),
+        _ => before.off_seen_at,
     }
 }
 

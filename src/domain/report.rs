@@ -187,7 +187,7 @@ pub enum Kind {
 }
 
 /// One relay.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Outlet {
     /// Its topic level on a strip; `None` on a plug.
     pub key: Option<OutletKey>,
