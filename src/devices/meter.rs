@@ -30,7 +30,10 @@ use super::{
 };
 use crate::{
     devices::energy::{Counters, EnergyTotals},
-    domain::report::{DeviceClock, Energy, Feature, Metered},
+    domain::{
+        devices::DeviceEvent,
+        report::{DeviceClock, Energy, Feature, Metered},
+    },
 };
 use planner::{
     OutletPath, Power,
@@ -221,7 +224,8 @@ impl Meters {
         self.apply_clock(context, &reading);
         context.send_report().await;
         if let Some(metered) = metered {
-            context.reporter.metered(metered).await;
+            let metered = DeviceEvent::Metered(metered);
+            context.reporter.send_to_scheduler(metered).await;
         }
         Ok(ReadingEnd::Whole)
     }

@@ -159,8 +159,6 @@ impl OwnSettings {
                 known.outlet.features.insert(Feature::PowerOnBehavior);
             }
         }
-        let refused = &self.refused;
-        let steps = steps.into_iter().filter(|step| !refused.contains(step));
         self.pending.extend(steps);
     }
 

@@ -9,9 +9,7 @@ use crate::{
     domain::{
         button_action::ButtonAction,
         devices::{DeviceEvent, EventSenders},
-        report::{
-            Availability, Condition, DeviceReport, Event, EventKind, Metered, Outlet, Phase, Protection,
-        },
+        report::{Availability, Condition, DeviceReport, Event, EventKind, Outlet, Phase, Protection},
     },
     system::clock::Clock,
 };
@@ -161,11 +159,6 @@ impl Reporter {
     pub(super) async fn send_to_scheduler(&self, event: DeviceEvent) {
         // A receiver that is gone is stopping.
         let _gone = self.events.scheduler.send(event).await;
-    }
-
-    /// Sends a meter reading.
-    pub(super) async fn metered(&self, metered: Metered) {
-        self.send_to_scheduler(DeviceEvent::Metered(metered)).await;
     }
 
     /// The name for people, from the last report.

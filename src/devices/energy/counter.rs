@@ -181,11 +181,8 @@ impl EnergyCounter {
             }
         }
         if let Some((seen, energy)) = shown.month {
+            let goes_on = self.month_goes_on(shown);
             let shown = MilliWattHours::from(energy);
-            let goes_on = self.month_goes_on(Counters {
-                month: Some((seen, energy)),
-                since_restart: None,
-            });
             let on_track = |old: &MonthMark| {
                 let total_with = |more| old.mark.total.plus(more);
                 let more = shown.since(old.mark.shown);

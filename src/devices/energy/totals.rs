@@ -78,7 +78,7 @@ impl EnergyTotals {
 
     /// A device turned out not to measure voltage and current.
     pub fn forget_voltage(&self, device: &DeviceId) {
-        let prefix = format!("{device}/");
+        let prefix = prefix(device);
         for (_, counter) in self.lock().iter_mut().filter(|(key, _)| key.starts_with(&prefix)) {
             counter.forget_since_restart();
         }
