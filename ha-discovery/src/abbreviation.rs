@@ -31,8 +31,6 @@ const KEYS: Abbreviations = &[
     ("mode_state_topic", "mode_stat_t"),
     ("options", "ops"),
     ("origin", "o"),
-    ("payload_available", "pl_avail"),
-    ("payload_not_available", "pl_not_avail"),
     ("payload_off", "pl_off"),
     ("payload_on", "pl_on"),
     ("payload_press", "pl_prs"),

@@ -22,8 +22,6 @@ pub enum SensorClass {
     Humidity,
     /// The charge of a battery in %.
     Battery,
-    /// A length of time.
-    Duration(TimeUnit),
     /// An instant, sent as RFC 3339 with an offset.
     Timestamp,
 }
@@ -39,7 +37,6 @@ impl SensorClass {
             Self::Temperature => "temperature",
             Self::Humidity => "humidity",
             Self::Battery => "battery",
-            Self::Duration(_) => "duration",
             Self::Timestamp => "timestamp",
         }
     }
@@ -53,7 +50,6 @@ impl SensorClass {
             Self::SignalStrength => Some("dBm"),
             Self::Temperature => Some("°C"),
             Self::Humidity | Self::Battery => Some("%"),
-            Self::Duration(unit) => Some(unit.symbol()),
             Self::Timestamp => None,
         }
     }
@@ -77,29 +73,7 @@ impl SensorClass {
             Self::Temperature => "Temperature",
             Self::Humidity => "Humidity",
             Self::Battery => "Battery",
-            Self::Duration(_) => "Duration",
             Self::Timestamp => "Timestamp",
-        }
-    }
-}
-
-/// A unit of time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TimeUnit {
-    /// s
-    Seconds,
-    /// min
-    Minutes,
-    /// h
-    Hours,
-}
-
-impl TimeUnit {
-    pub(crate) fn symbol(self) -> &'static str {
-        match self {
-            Self::Seconds => "s",
-            Self::Minutes => "min",
-            Self::Hours => "h",
         }
     }
 }
@@ -115,8 +89,8 @@ pub(crate) enum StateClass {
 /// What a number sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NumberClass {
-    /// A length of time.
-    Duration(TimeUnit),
+    /// A length of time in min.
+    Minutes,
     /// Electric power in W.
     Power,
 }
@@ -124,14 +98,14 @@ pub enum NumberClass {
 impl NumberClass {
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::Duration(_) => "duration",
+            Self::Minutes => "duration",
             Self::Power => "power",
         }
     }
 
     pub(crate) fn unit(self) -> &'static str {
         match self {
-            Self::Duration(unit) => unit.symbol(),
+            Self::Minutes => "min",
             Self::Power => "W",
         }
     }
@@ -155,12 +129,6 @@ pub enum BinarySensorClass {
     Connectivity,
     /// On is a problem.
     Problem,
-    /// On is unsafe.
-    Safety,
-    /// On is running.
-    Running,
-    /// On is power drawn.
-    Power,
     /// On is a battery to replace.
     Battery,
     /// On is an open door.
@@ -176,9 +144,6 @@ impl BinarySensorClass {
         match self {
             Self::Connectivity => "Connectivity",
             Self::Problem => "Problem",
-            Self::Safety => "Safety",
-            Self::Running => "Running",
-            Self::Power => "Power",
             Self::Battery => "Battery",
             Self::Door => "Door",
             Self::Moisture => "Moisture",
@@ -191,8 +156,6 @@ impl BinarySensorClass {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ButtonClass {
-    /// The device shows which one it is.
-    Identify,
     /// The device restarts.
     Restart,
 }
@@ -200,7 +163,6 @@ pub enum ButtonClass {
 impl ButtonClass {
     pub(crate) fn label(self) -> &'static str {
         match self {
-            Self::Identify => "Identify",
             Self::Restart => "Restart",
         }
     }

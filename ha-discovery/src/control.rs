@@ -1,6 +1,7 @@
 //! The platforms that take commands. Each type has only the keys that its platform accepts.
 
-use serde::{Serialize, Serializer, ser::SerializeMap};
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::{
     class::{ButtonClass, NumberClass, SwitchClass},
@@ -21,7 +22,7 @@ setting!(Select);
 setting!(Switch);
 setting!(Text);
 
-/// Something to turn on and off, with `ON` and `OFF`.
+/// Something to turn on and off, with `ON` and `OFF`. Its state has its own spelling where it differs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Switch {
     #[serde(flatten)]
@@ -30,8 +31,10 @@ pub struct Switch {
     device_class: Option<SwitchClass>,
     #[serde(flatten)]
     pub(crate) state: State,
-    #[serde(flatten)]
-    states: SwitchStates,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state_on: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state_off: Option<Value>,
     #[serde(flatten)]
     command: Command,
 }
@@ -44,11 +47,13 @@ impl Switch {
         states: OnOff,
         command: impl Into<Command>,
     ) -> Self {
+        let [state_on, state_off] = states.unusual();
         Self {
             entity: Entity::new(name.into()),
             device_class: None,
             state,
-            states: SwitchStates(states),
+            state_on,
+            state_off,
             command: command.into(),
         }
     }
@@ -58,20 +63,6 @@ impl Switch {
     pub fn class(mut self, class: SwitchClass) -> Self {
         self.device_class = Some(class);
         self
-    }
-}
-
-/// Commands are `ON` and `OFF`, as by default; the state has its own spelling where it differs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct SwitchStates(OnOff);
-
-impl Serialize for SwitchStates {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        if self.0 != OnOff::POWER {
-            self.0.write(&mut map, ("state_on", "state_off"))?;
-        }
-        map.end()
     }
 }
 
@@ -145,7 +136,7 @@ impl Button {
 
     /// Pressing sends this.
     #[must_use]
-    pub fn pressing(mut self, payload: &serde_json::Value) -> Self {
+    pub fn pressing(mut self, payload: &Value) -> Self {
         self.payload_press = payload.to_string();
         self
     }
@@ -226,7 +217,7 @@ pub struct Number {
     unit_of_measurement: Option<&'static str>,
     #[serde(flatten)]
     range: NumberRange,
-    mode: NumberMode,
+    mode: &'static str,
     #[serde(flatten)]
     pub(crate) state: State,
     #[serde(flatten)]
@@ -246,7 +237,7 @@ impl Number {
             device_class: None,
             unit_of_measurement: None,
             range,
-            mode: NumberMode::Box,
+            mode: "box",
             state,
             command: command.into(),
         }
@@ -259,23 +250,6 @@ impl Number {
         self.unit_of_measurement = Some(class.unit());
         self
     }
-
-    /// How it is set.
-    #[must_use]
-    pub fn mode(mut self, mode: NumberMode) -> Self {
-        self.mode = mode;
-        self
-    }
-}
-
-/// How a number is set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum NumberMode {
-    /// Typed.
-    Box,
-    /// With a slider.
-    Slider,
 }
 
 /// The numbers that can be set.

@@ -1,10 +1,10 @@
 //! The device, who announces it, and when it is available.
 
-use serde::{Serialize, Serializer, ser::SerializeMap};
+use serde::Serialize;
 
 use crate::{
-    entity::{OnOff, State},
     identity::{Link, NodeId},
+    template::Template,
 };
 
 /// What Home Assistant's device registry shows. Its identifier is the payload's node, and nothing else: of two payloads
@@ -86,61 +86,19 @@ impl Origin {
 }
 
 /// A topic that shows whether the device is available.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Availability {
-    pub(crate) state: State,
-    words: OnOff,
+    pub(crate) topic: String,
+    #[serde(rename = "value_template")]
+    pub(crate) template: Template,
 }
 
 impl Availability {
     /// One key of the JSON object on a topic, which is `online` or `offline`.
     pub fn json_key(topic: impl Into<String>, key: &str) -> Self {
         Self {
-            state: State::json_key(topic, key),
-            words: OnOff::ONLINE,
+            topic: topic.into(),
+            template: Template::json_key(key),
         }
-    }
-}
-
-impl Serialize for Availability {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("topic", &self.state.topic)?;
-        map.serialize_entry("value_template", &self.state.template)?;
-        if self.words != OnOff::ONLINE {
-            self.words
-                .write(&mut map, ("payload_available", "payload_not_available"))?;
-        }
-        map.end()
-    }
-}
-
-/// How several availability topics add up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AvailabilityMode {
-    /// Available while all of them are online.
-    All,
-    /// Available while one of them is online.
-    Any,
-    /// The last message decides.
-    Latest,
-}
-
-/// The quality of service with which Home Assistant subscribes and commands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Qos {
-    /// 0
-    AtMostOnce,
-    /// 1
-    AtLeastOnce,
-}
-
-impl Serialize for Qos {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_u8(match self {
-            Self::AtMostOnce => 0,
-            Self::AtLeastOnce => 1,
-        })
     }
 }

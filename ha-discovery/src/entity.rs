@@ -1,6 +1,7 @@
 //! What entities of all platforms share.
 
-use serde::{Serialize, ser::SerializeMap};
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::{
     device::Availability,
@@ -210,21 +211,12 @@ impl OnOff {
         off: "offline",
     };
 
-    /// Writes both spellings under two keys.
-    pub(crate) fn write<M: SerializeMap>(
-        self,
-        map: &mut M,
-        keys: (&'static str, &'static str),
-    ) -> Result<(), M::Error> {
+    /// Both spellings, on and off; none of those that Home Assistant expects, `ON` and `OFF`.
+    pub(crate) fn unusual(self) -> [Option<Value>; 2] {
         match self {
-            Self::Booleans => {
-                map.serialize_entry(keys.0, &true)?;
-                map.serialize_entry(keys.1, &false)
-            }
-            Self::Words { on, off } => {
-                map.serialize_entry(keys.0, on)?;
-                map.serialize_entry(keys.1, off)
-            }
+            Self::POWER => [None, None],
+            Self::Booleans => [true, false].map(|is| Some(is.into())),
+            Self::Words { on, off } => [on, off].map(|word| Some(word.into())),
         }
     }
 }

@@ -33,13 +33,11 @@ mod show;
 mod template;
 
 pub use abbreviation::written_out;
-pub use class::{
-    BinarySensorClass, ButtonClass, EventClass, NumberClass, SensorClass, SwitchClass, TimeUnit,
-};
+pub use class::{BinarySensorClass, ButtonClass, EventClass, NumberClass, SensorClass, SwitchClass};
 pub use climate::{Climate, ClimateKeys, TargetRange};
 pub use component::{Component, Platform};
-pub use control::{Button, Light, Number, NumberMode, NumberRange, Select, Switch, Text};
-pub use device::{Availability, AvailabilityMode, Device, Origin, Qos};
+pub use control::{Button, Light, Number, NumberRange, Select, Switch, Text};
+pub use device::{Availability, Device, Origin};
 pub use entity::{Command, EntityName, OnOff, Options, State};
 pub use identity::{IdentityError, Key, Link, NodeId};
 pub use payload::{Child, DevicePayload, Layout, StateKey};

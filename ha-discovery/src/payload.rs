@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 use crate::{
     abbreviation::abbreviated,
     component::{Component, Platform},
-    device::{Availability, AvailabilityMode, Device, Origin, Qos},
+    device::{Availability, Device, Origin},
     entity::State,
     identity::{Key, NodeId},
 };
@@ -21,12 +21,8 @@ pub struct DevicePayload {
     pub device: Device,
     /// Who announces it.
     pub origin: Origin,
-    /// The topics that show whether it is available. None: always.
+    /// The topics that show whether it is available, while all of them say so. None: always.
     pub availability: Vec<Availability>,
-    /// How they add up.
-    pub availability_mode: AvailabilityMode,
-    /// For the topics of all its entities.
-    pub qos: Qos,
     /// The entities of the device itself.
     pub components: BTreeMap<Key, Component>,
     /// The outlets of a strip, by position, from 1.
@@ -74,8 +70,6 @@ impl DevicePayload {
             device,
             origin,
             availability: Vec::new(),
-            availability_mode: AvailabilityMode::All,
-            qos: Qos::AtLeastOnce,
             components: BTreeMap::new(),
             children: BTreeMap::new(),
             layout: Layout::default(),
@@ -106,7 +100,8 @@ impl DevicePayload {
     /// Every key that a template of this payload reads. Home Assistant warns on each message in which one
     /// of them is missing.
     pub fn reads(&self) -> BTreeSet<StateKey> {
-        let availability = self.availability.iter().map(|it| it.state.clone());
+        let availability = self.availability.iter();
+        let availability = availability.map(|it| State::new(&it.topic, it.template.clone()));
         let states = self.entities().flat_map(|(_, _, component)| component.states());
         states
             .chain(availability)
@@ -162,8 +157,8 @@ impl DevicePayload {
             },
             origin: &self.origin,
             availability: &self.availability,
-            availability_mode: self.availability_mode,
-            qos: self.qos,
+            availability_mode: "all",
+            qos: 1,
             components,
             child_devices: children,
         }
@@ -192,8 +187,9 @@ struct Rendered<'a> {
     origin: &'a Origin,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     availability: &'a [Availability],
-    availability_mode: AvailabilityMode,
-    qos: Qos,
+    availability_mode: &'static str,
+    /// For the topics of all its entities.
+    qos: u8,
     components: BTreeMap<String, Entry<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     child_devices: Vec<RenderedChild<'a>>,

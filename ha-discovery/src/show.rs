@@ -1,6 +1,7 @@
 //! The platforms that only show. Each type has only the keys that its platform accepts.
 
-use serde::{Serialize, Serializer, ser::SerializeMap};
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::{
     class::{BinarySensorClass, EventClass, SensorClass, StateClass},
@@ -23,42 +24,35 @@ pub struct BinarySensor {
     device_class: Option<BinarySensorClass>,
     #[serde(flatten)]
     pub(crate) state: State,
-    #[serde(flatten)]
-    states: BinaryStates,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload_on: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload_off: Option<Value>,
 }
 
 impl BinarySensor {
     /// Named after its class.
     pub fn of_class(class: BinarySensorClass, state: State, states: OnOff) -> Self {
         Self {
-            entity: Entity::new(Name::OfClass { label: class.label() }),
             device_class: Some(class),
-            state,
-            states: BinaryStates(states),
+            ..Self::bare(Name::OfClass { label: class.label() }, state, states)
         }
     }
 
     /// Without a class.
     pub fn new(name: impl Into<EntityName>, state: State, states: OnOff) -> Self {
+        Self::bare(Name::from(name.into()), state, states)
+    }
+
+    fn bare(name: Name, state: State, states: OnOff) -> Self {
+        let [payload_on, payload_off] = states.unusual();
         Self {
-            entity: Entity::new(name.into()),
+            entity: Entity::new(name),
             device_class: None,
             state,
-            states: BinaryStates(states),
+            payload_on,
+            payload_off,
         }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct BinaryStates(OnOff);
-
-impl Serialize for BinaryStates {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        if self.0 != OnOff::POWER {
-            self.0.write(&mut map, ("payload_on", "payload_off"))?;
-        }
-        map.end()
     }
 }
 

@@ -16,7 +16,7 @@ use ha_discovery::{
     Availability, BinarySensor, BinarySensorClass, Button, ButtonClass, Child, Climate, ClimateKeys, Command,
     CommandTemplate, Component, Device, DevicePayload, EntityName, Event, EventClass, EventTemplate, Key,
     Layout, Light, NodeId, Number, NumberClass, NumberRange, OnOff, Options, Origin, Select, Sensor,
-    SensorClass, State, Switch, SwitchClass, TargetRange, Template, Text, TimeUnit,
+    SensorClass, State, Switch, SwitchClass, TargetRange, Template, Text,
 };
 use planner::{
     DeviceId, GroupId, OutletKey, OutletPath, ScheduleId, Slug, WeatherValue,
@@ -730,7 +730,7 @@ impl EntityBuilder {
             let set = self.set_attribute(path, COUNTDOWN);
             let set = Command::wrapped(set, CommandTemplate::seconds_of_minutes());
             let countdown = Number::new("Countdown", range, shown, set)
-                .class(NumberClass::Duration(TimeUnit::Minutes))
+                .class(NumberClass::Minutes)
                 .icon("timer-outline")
                 .setting();
             components.insert(Key::literal("countdown"), countdown.into());

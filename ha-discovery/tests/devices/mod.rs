@@ -8,7 +8,7 @@ use ha_discovery::{
     Availability, BinarySensor, BinarySensorClass, Button, ButtonClass, Child, Command, CommandTemplate,
     Component, Device, DevicePayload, EntityName, Event, EventTemplate, Key, Layout, NodeId, Number,
     NumberClass, NumberRange, OnOff, Options, Origin, Select, Sensor, SensorClass, State, Switch,
-    SwitchClass, Template, TimeUnit,
+    SwitchClass, Template,
 };
 
 pub(crate) fn all() -> Vec<DevicePayload> {
@@ -61,12 +61,7 @@ pub(crate) fn plug_with_energy() -> DevicePayload {
         OnOff::Booleans,
     );
     payload.components.extend([
-        entry(
-            "countdown",
-            countdown
-                .class(NumberClass::Duration(TimeUnit::Minutes))
-                .setting(),
-        ),
+        entry("countdown", countdown.class(NumberClass::Minutes).setting()),
         entry("button", pressed),
         entry("overloaded", overloaded.named("Overloaded").diagnostic()),
     ]);
@@ -157,7 +152,7 @@ pub(crate) fn group() -> DevicePayload {
     );
     let sources = Options::of("safety", ["override", "vacation", "schedule", "manual", "device"]);
     let tripped = BinarySensor::of_class(
-        BinarySensorClass::Safety,
+        BinarySensorClass::Problem,
         state(topic, "tripped"),
         OnOff::Booleans,
     );

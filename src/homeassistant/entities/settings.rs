@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ha_discovery::{
     Component, Key, Number, NumberClass, NumberRange, OnOff, Options, Select, State, Switch, Template,
-    TimeUnit, Update,
+    Update,
 };
 
 use crate::domain::{
@@ -56,7 +56,7 @@ pub(super) fn of_outlet(
     if outlet.features.contains(&Feature::AutoOffSetting) {
         let enabled = switch("Auto off enabled", "auto_off", "timer-off-outline");
         components.insert(Key::literal("auto_off_enabled"), enabled);
-        let minutes = NumberClass::Duration(TimeUnit::Minutes);
+        let minutes = NumberClass::Minutes;
         let delay = number("Auto off delay", "auto_off_delay", (1.0, 1440.0), minutes);
         components.extend(delay.map(|delay| (Key::literal("auto_off_delay"), delay)));
     }
