@@ -224,15 +224,10 @@ impl EntityBuilder {
                 self.topics.child_availability(&path),
                 "state",
             ));
-            let set = |attribute: &str| {
-                self.topics.topic_of(&ParsedTopic::Outlet {
-                    path: path.clone(),
-                    verb: Verb::SetAttribute(attribute.to_owned()),
-                })
-            };
+            let set = |attribute: &str| self.set_attribute(&path, attribute);
             payload.components = hub::components(child, &self.topics.state(&path), set);
             if child.is_button {
-                let action = (Key::literal("action"), self.button(&path).into());
+                let action = entry("action", self.button(&path));
                 payload.components.extend([action]);
             }
             Some((child_id(&child.id), payload))
@@ -293,22 +288,12 @@ impl EntityBuilder {
         let failed = self.command_failed(("device", device.as_str()));
         let bridge = || [self.bridge_state()];
         BTreeMap::from([
-            (
-                Key::literal("status"),
-                status
-                    .icon("lan-connect")
-                    .diagnostic()
-                    .available_with(bridge())
-                    .into(),
+            entry(
+                "status",
+                status.icon("lan-connect").diagnostic().available_with(bridge()),
             ),
-            (
-                Key::literal("error"),
-                error.diagnostic().available_with(bridge()).into(),
-            ),
-            (
-                Key::literal("command_failed"),
-                failed.available_with(bridge()).into(),
-            ),
+            entry("error", error.diagnostic().available_with(bridge())),
+            entry("command_failed", failed.available_with(bridge())),
         ])
     }
 
@@ -320,10 +305,7 @@ impl EntityBuilder {
         let reboot = Button::of_class(ButtonClass::Restart, self.set_attribute(path, REBOOT))
             .setting()
             .off_by_default();
-        BTreeMap::from([
-            (Key::literal("rssi"), rssi.into()),
-            (Key::literal("reboot"), reboot.into()),
-        ])
+        BTreeMap::from([entry("rssi", rssi), entry("reboot", reboot)])
     }
 
     fn outlet_components(
@@ -338,8 +320,8 @@ impl EntityBuilder {
             .off_by_default();
         let mut components = BTreeMap::from([
             self.main(path, outlet, identity),
-            (Key::literal("on_since"), on_since.diagnostic().into()),
-            (Key::literal("switched"), self.external_change(path).into()),
+            entry("on_since", on_since.diagnostic()),
+            entry("switched", self.external_change(path)),
         ]);
         components.extend(self.timers(path, &outlet.features));
         components.extend(outlet::conditions(&outlet.features, state));
@@ -361,16 +343,21 @@ impl EntityBuilder {
         let topic = self.topics.state(path);
         let dims = outlet.features.contains(&Feature::Brightness);
         if dims || identity.role == DeviceRole::Light {
-            let light = Light::new(EntityName::Main, dims, topic, self.set(path));
-            return (Key::literal("light"), light.into());
+            let light = Light::new(EntityName::Main, dims, topic, self.command(path, Verb::Set));
+            return entry("light", light);
         }
         let state = State::json_key(topic, "state");
-        let switch = Switch::new(EntityName::Main, state, OnOff::POWER, self.set(path));
+        let switch = Switch::new(
+            EntityName::Main,
+            state,
+            OnOff::POWER,
+            self.command(path, Verb::Set),
+        );
         let switch = match identity.role {
             DeviceRole::WallSwitch => switch.class(SwitchClass::Switch).icon("light-switch"),
             DeviceRole::Outlet | DeviceRole::Light => switch.class(SwitchClass::Outlet),
         };
-        (Key::literal("switch"), switch.into())
+        entry("switch", switch)
     }
 
     /// A relay was changed externally. The new state is the type of the event.
@@ -436,18 +423,22 @@ impl EntityBuilder {
         report.outlets.iter().filter_map(child).collect()
     }
 
-    fn set(&self, path: &OutletPath) -> String {
-        self.topics.topic_of(&ParsedTopic::Outlet {
-            path: path.clone(),
-            verb: Verb::Set,
-        })
+    fn command(&self, path: &OutletPath, verb: Verb) -> String {
+        let path = path.clone();
+        self.topics.topic_of(&ParsedTopic::Outlet { path, verb })
     }
 
     fn set_attribute(&self, path: &OutletPath, attribute: &str) -> String {
-        self.topics.topic_of(&ParsedTopic::Outlet {
-            path: path.clone(),
-            verb: Verb::SetAttribute(attribute.to_owned()),
-        })
+        self.command(path, Verb::SetAttribute(attribute.to_owned()))
+    }
+
+    fn command_group(&self, group: &GroupId, verb: Verb) -> String {
+        let group = group.clone();
+        self.topics.topic_of(&ParsedTopic::Group { group, verb })
+    }
+
+    fn set_group_attribute(&self, group: &GroupId, attribute: &str) -> String {
+        self.command_group(group, Verb::SetAttribute(attribute.to_owned()))
     }
 
     /// A group's payload.
@@ -465,7 +456,7 @@ impl EntityBuilder {
             .and_then(|thermostat| self.climate(&group.id, thermostat));
         payload
             .components
-            .extend(climate.map(|climate| (Key::literal("climate"), climate)));
+            .extend(climate.map(|climate| entry("climate", climate)));
         for schedule in &group.schedules {
             let key = format!("schedule_{}", schedule.id).parse();
             payload
@@ -481,44 +472,35 @@ impl EntityBuilder {
     fn group_components(&self, group: &GroupId) -> BTreeMap<Key, Component> {
         let state = |key| State::json_key(self.topics.group(group), key);
         let time = |name: &str, key| Sensor::of_class(SensorClass::Timestamp, state(key)).named(name);
-        let command = |verb| {
-            let group = group.clone();
-            self.topics.topic_of(&ParsedTopic::Group { group, verb })
-        };
-        let switch = Switch::new(EntityName::Main, state("state"), OnOff::POWER, command(Verb::Set));
+        let switch = Switch::new(
+            EntityName::Main,
+            state("state"),
+            OnOff::POWER,
+            self.command_group(group, Verb::Set),
+        );
         let mode = Select::new(
             "Mode",
             Options::of("auto", ["on", "off"]),
             state("mode"),
-            command(Verb::SetAttribute("mode".to_owned())),
+            self.set_group_attribute(group, "mode"),
         );
         let tripped = BinarySensor::of_class(BinarySensorClass::Problem, state("safety"), SAFETY);
         BTreeMap::from([
-            (Key::literal("switch"), switch.into()),
-            (
-                Key::literal("command_failed"),
-                self.command_failed(("group", group.as_str())).into(),
-            ),
-            (Key::literal("mode"), mode.icon("calendar-clock").into()),
-            (
-                Key::literal("reason"),
+            entry("switch", switch),
+            entry("command_failed", self.command_failed(("group", group.as_str()))),
+            entry("mode", mode.icon("calendar-clock")),
+            entry(
+                "reason",
                 Sensor::plain("Reason", state("reason"))
                     .icon("comment-question-outline")
-                    .diagnostic()
-                    .into(),
+                    .diagnostic(),
             ),
-            (
-                Key::literal("next_change"),
-                time("Next change", "next_change").diagnostic().into(),
+            entry("next_change", time("Next change", "next_change").diagnostic()),
+            entry(
+                "override_until",
+                time("Override until", "override_until").diagnostic(),
             ),
-            (
-                Key::literal("override_until"),
-                time("Override until", "override_until").diagnostic().into(),
-            ),
-            (
-                Key::literal("safety"),
-                tripped.named("Safety limit active").diagnostic().into(),
-            ),
+            entry("safety", tripped.named("Safety limit active").diagnostic()),
         ])
     }
 
@@ -534,8 +516,8 @@ impl EntityBuilder {
         let power = Sensor::of_class(SensorClass::Power, state("power")).named("Current consumption");
         let today = Sensor::of_class(SensorClass::Energy, state("today")).named("Today's consumption");
         let mut components = BTreeMap::from([
-            (Key::literal("power"), power.decimals(0).into()),
-            (Key::literal("energy_today"), today.decimals(2).into()),
+            entry("power", power.decimals(0)),
+            entry("energy_today", today.decimals(2)),
         ]);
         if group.energy.daily_budget.is_some() {
             let remaining = Sensor::amount("Remaining energy today", "kWh", state("daily_budget_remaining"));
@@ -547,12 +529,7 @@ impl EntityBuilder {
 
     /// The thermostat of a group. It is not available while no outlet of it can be reached.
     fn climate(&self, group: &GroupId, thermostat: &Thermostat) -> Option<Component> {
-        let command = |attribute: &str| {
-            self.topics.topic_of(&ParsedTopic::Group {
-                group: group.clone(),
-                verb: Verb::SetAttribute(attribute.to_owned()),
-            })
-        };
+        let command = |attribute: &str| self.set_group_attribute(group, attribute);
         let keys = ClimateKeys {
             current: "temperature",
             target: TARGET,
@@ -642,22 +619,12 @@ impl EntityBuilder {
         let states = Options::of("idle", ["armed", "unsupported", "external", "failed"]);
         let failsafe = Sensor::options("Fail-safe", states, state("failsafe")).icon("timer-lock-outline");
         let mut components = BTreeMap::from([
-            (
-                Key::literal("mismatch"),
-                mismatch.named("State mismatch").diagnostic().into(),
+            entry("mismatch", mismatch.named("State mismatch").diagnostic()),
+            entry(
+                "next_change",
+                next_change.named("Next change").diagnostic().off_by_default(),
             ),
-            (
-                Key::literal("next_change"),
-                next_change
-                    .named("Next change")
-                    .diagnostic()
-                    .off_by_default()
-                    .into(),
-            ),
-            (
-                Key::literal("failsafe"),
-                failsafe.diagnostic().off_by_default().into(),
-            ),
+            entry("failsafe", failsafe.diagnostic().off_by_default()),
         ]);
         if group.energy.finished.is_some() {
             let finished = self.event(EventKind::LoadFinished, &of_outlet(path), "Load finished");
@@ -708,22 +675,16 @@ impl EntityBuilder {
             CommandTemplate::json_is_on("enabled"),
         );
         let vacation = Switch::new("Vacation", state, OnOff::Booleans, command);
-        (
-            Key::literal("vacation"),
-            vacation.icon("palm-tree").setting().into(),
-        )
+        entry("vacation", vacation.icon("palm-tree").setting())
     }
 
     /// The countdown that can be set, when it ends, and one that was started on the device.
     fn timers(&self, path: &OutletPath, features: &BTreeSet<Feature>) -> BTreeMap<Key, Component> {
         let state = |key| State::json_key(self.topics.state(path), key);
         let time = |name: &str, key| Sensor::of_class(SensorClass::Timestamp, state(key)).named(name);
-        let mut components = BTreeMap::from([(
-            Key::literal("timer_until"),
-            time("Timer ends", "timer_until")
-                .icon("timer-sand")
-                .diagnostic()
-                .into(),
+        let mut components = BTreeMap::from([entry(
+            "timer_until",
+            time("Timer ends", "timer_until").icon("timer-sand").diagnostic(),
         )]);
         if let Some(range) = NumberRange::new(0.0, LONGEST_COUNTDOWN, 1.0) {
             let shown = State::new(self.topics.state(path), Template::minutes("countdown"));
@@ -743,17 +704,13 @@ impl EntityBuilder {
             )
             .icon("timer-cog-outline");
             components.extend([
-                (
-                    Key::literal("device_timer_until"),
+                entry(
+                    "device_timer_until",
                     time("Device timer end", "device_timer_until")
                         .diagnostic()
-                        .off_by_default()
-                        .into(),
+                        .off_by_default(),
                 ),
-                (
-                    Key::literal("device_timer_to"),
-                    to.diagnostic().off_by_default().into(),
-                ),
+                entry("device_timer_to", to.diagnostic().off_by_default()),
             ]);
         }
         if features.contains(&Feature::Rules) {
@@ -782,65 +739,56 @@ impl EntityBuilder {
             CommandTemplate::json_value("level"),
         );
         BTreeMap::from([
-            (
-                Key::literal("connection"),
+            entry(
+                "connection",
                 BinarySensor::of_class(BinarySensorClass::Connectivity, connection, OnOff::ONLINE)
                     .named("Connection state")
                     .diagnostic()
-                    .available_with([])
-                    .into(),
+                    .available_with([]),
             ),
-            (
-                Key::literal("version"),
+            entry(
+                "version",
                 Sensor::plain("Version", info("version"))
                     .icon("tag-outline")
-                    .diagnostic()
-                    .into(),
+                    .diagnostic(),
             ),
-            (
-                Key::literal("devices_online"),
-                count("Devices online", "devices_online").into(),
-            ),
-            (
-                Key::literal("devices"),
-                count("Devices configured", "devices").into(),
-            ),
-            (
-                Key::literal("last_error"),
+            entry("devices_online", count("Devices online", "devices_online")),
+            entry("devices", count("Devices configured", "devices")),
+            entry(
+                "last_error",
                 Sensor::plain("Last error", last_error)
                     .icon("alert-circle-outline")
-                    .diagnostic()
-                    .into(),
+                    .diagnostic(),
             ),
-            (
-                Key::literal("restart"),
-                Button::of_class(ButtonClass::Restart, self.topics.request("restart"))
-                    .setting()
-                    .into(),
+            entry(
+                "restart",
+                Button::of_class(ButtonClass::Restart, self.topics.request("restart")).setting(),
             ),
-            (
-                Key::literal("rescan"),
+            entry(
+                "rescan",
                 Button::new("Reconnect devices", self.topics.request("rescan"))
                     .icon("magnify-scan")
-                    .setting()
-                    .into(),
+                    .setting(),
             ),
-            (
-                Key::literal("rediscover"),
+            entry(
+                "rediscover",
                 Button::new("Rediscover", self.topics.request("homeassistant/rediscover"))
                     .icon("home-search-outline")
-                    .setting()
-                    .into(),
+                    .setting(),
             ),
-            (
-                Key::literal("log_level"),
+            entry(
+                "log_level",
                 Select::new("Log level", levels, info("log_level"), log_level)
                     .icon("text-box-search-outline")
-                    .setting()
-                    .into(),
+                    .setting(),
             ),
         ])
     }
+}
+
+/// An entity of a payload.
+fn entry(key: &'static str, component: impl Into<Component>) -> (Key, Component) {
+    (Key::literal(key), component.into())
 }
 
 /// A MAC without its colons.

@@ -8,6 +8,7 @@ use ha_discovery::{
 };
 use planner::DeviceValue;
 
+use super::entry;
 use crate::domain::{
     hub_child::{HubChild, SystemMode, Thermostat},
     topics::{SYSTEM_MODE, TARGET_TEMPERATURE},
@@ -32,7 +33,7 @@ pub(super) fn components(
     let climate = child
         .thermostat
         .and_then(|thermostat| climate(thermostat, topic, set));
-    components.extend(climate.map(|climate| (Key::literal("climate"), climate)));
+    components.extend(climate.map(|climate| entry("climate", climate)));
     components
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ha_discovery::{BinarySensor, BinarySensorClass, Component, Key, OnOff, Sensor, SensorClass, State};
 
+use super::entry;
 use crate::domain::report::Feature;
 
 /// Whether any of its protections was seen.
@@ -23,44 +24,27 @@ pub(super) fn conditions(
     features: &BTreeSet<Feature>,
     state: impl Fn(&'static str) -> State,
 ) -> BTreeMap<Key, Component> {
-    let problem = |name: &str, key| -> Component {
-        BinarySensor::of_class(BinarySensorClass::Problem, state(key), OnOff::Booleans)
-            .named(name)
-            .diagnostic()
-            .into()
+    let problem = |key, name: &str| {
+        let problem = BinarySensor::of_class(BinarySensorClass::Problem, state(key), OnOff::Booleans);
+        entry(key, problem.named(name).diagnostic())
     };
-    let text = |name: &str, key, icon| -> Component {
-        Sensor::plain(name, state(key))
-            .icon(icon)
-            .diagnostic()
-            .off_by_default()
-            .into()
+    let text = |key, name: &str, icon| {
+        let text = Sensor::plain(name, state(key)).icon(icon);
+        entry(key, text.diagnostic().off_by_default())
     };
     let mut components = BTreeMap::new();
     for feature in features {
         match feature {
-            Feature::Overheat => {
-                components.insert(Key::literal("overheated"), problem("Overheated", "overheated"));
-            }
-            Feature::Overload => {
-                components.insert(Key::literal("overloaded"), problem("Overloaded", "overloaded"));
-            }
-            Feature::Overcurrent => {
-                components.insert(Key::literal("overcurrent"), problem("Overcurrent", "overcurrent"));
-            }
-            Feature::Charging => {
-                components.insert(
-                    Key::literal("charging"),
-                    text("Charging state", "charging", "battery-charging"),
-                );
-            }
+            Feature::Overheat => components.extend([problem("overheated", "Overheated")]),
+            Feature::Overload => components.extend([problem("overloaded", "Overloaded")]),
+            Feature::Overcurrent => components.extend([problem("overcurrent", "Overcurrent")]),
+            Feature::Charging => components.extend([text("charging", "Charging state", "battery-charging")]),
             Feature::AutoOff => {
                 let at = Sensor::of_class(SensorClass::Timestamp, state("auto_off_at")).named("Auto off at");
-                components.insert(Key::literal("auto_off_at"), at.diagnostic().into());
-                components.insert(
-                    Key::literal("auto_off"),
-                    text("Auto off", "auto_off", "timer-off-outline"),
-                );
+                components.extend([
+                    entry("auto_off_at", at.diagnostic()),
+                    text("auto_off", "Auto off", "timer-off-outline"),
+                ]);
             }
             Feature::Voltage
             | Feature::Countdown
@@ -72,10 +56,7 @@ pub(super) fn conditions(
         }
     }
     if is_protected(features) {
-        components.insert(
-            Key::literal("protection"),
-            text("Protection", "protection", "shield-outline"),
-        );
+        components.extend([text("protection", "Protection", "shield-outline")]);
     }
     components
 }
@@ -88,36 +69,26 @@ pub(super) fn energy(
     let sensor = |class, key, places| Sensor::of_class(class, state(key)).decimals(places);
     let energy = |name: &str, key| sensor(SensorClass::Energy, key, 3).named(name);
     let mut components = BTreeMap::from([
-        (
-            Key::literal("power"),
-            sensor(SensorClass::Power, "power", 1)
-                .named("Current consumption")
-                .into(),
+        entry(
+            "power",
+            sensor(SensorClass::Power, "power", 1).named("Current consumption"),
         ),
-        (
-            Key::literal("energy_today"),
-            energy("Today's consumption", "energy_today").into(),
+        entry("energy_today", energy("Today's consumption", "energy_today")),
+        entry(
+            "energy_month",
+            energy("This month's consumption", "energy_month").diagnostic(),
         ),
-        (
-            Key::literal("energy_month"),
-            energy("This month's consumption", "energy_month")
-                .diagnostic()
-                .into(),
-        ),
-        (
-            Key::literal("energy_total"),
-            energy("Total consumption", "energy_total").into(),
-        ),
+        entry("energy_total", energy("Total consumption", "energy_total")),
     ]);
     if features.contains(&Feature::Voltage) {
         components.extend([
-            (
-                Key::literal("voltage"),
-                sensor(SensorClass::Voltage, "voltage", 1).off_by_default().into(),
+            entry(
+                "voltage",
+                sensor(SensorClass::Voltage, "voltage", 1).off_by_default(),
             ),
-            (
-                Key::literal("current"),
-                sensor(SensorClass::Current, "current", 2).off_by_default().into(),
+            entry(
+                "current",
+                sensor(SensorClass::Current, "current", 2).off_by_default(),
             ),
         ]);
     }

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use ha_discovery::{
-    Component, Key, Number, NumberClass, NumberRange, OnOff, Options, Select, State, Switch, Template,
-    Update,
+    Component, Key, Number, NumberClass, NumberRange, OnOff, Options, Select, State, Switch, Template, Update,
 };
 
+use super::entry;
 use crate::domain::{
     device_settings::PowerOnBehavior,
     report::{DeviceReport, Feature, Outlet},
@@ -58,7 +58,7 @@ pub(super) fn of_outlet(
         components.insert(Key::literal("auto_off_enabled"), enabled);
         let minutes = NumberClass::Minutes;
         let delay = number("Auto off delay", "auto_off_delay", (1.0, 1440.0), minutes);
-        components.extend(delay.map(|delay| (Key::literal("auto_off_delay"), delay)));
+        components.extend(delay.map(|delay| entry("auto_off_delay", delay)));
     }
     if outlet.features.contains(&Feature::PowerProtection) {
         let enabled = switch("Power protection", "power_protection", "shield-home-outline");
@@ -72,7 +72,7 @@ pub(super) fn of_outlet(
             (0.0, largest),
             NumberClass::Power,
         );
-        components.extend(threshold.map(|threshold| (Key::literal(key), threshold)));
+        components.extend(threshold.map(|threshold| entry(key, threshold)));
     }
     if outlet.features.contains(&Feature::PowerOnBehavior) {
         let [first, others @ ..] = PowerOnBehavior::ALL.map(|(word, _)| word);
