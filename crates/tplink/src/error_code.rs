@@ -41,16 +41,6 @@ impl ErrorCode {
     pub(crate) fn of(answer: &Value) -> Option<Self> {
         answer.get("error_code")?.as_i64().map(Self)
     }
-
-    /// The clock of the device is not set yet (-1601 to -1603): try again in a minute, or set it.
-    pub fn is_clock_unset(self) -> bool {
-        (-1603..=-1601).contains(&self.0)
-    }
-
-    /// A state of the device that passes: send the request again after a second (-1001, 1000, 1001, 1002, 1112).
-    pub fn is_temporary(self) -> bool {
-        matches!(self.0, -1001 | 1000 | 1001 | 1002 | 1112)
-    }
 }
 
 impl fmt::Display for ErrorCode {

@@ -11,7 +11,7 @@ pub(super) struct Batches {
 }
 
 /// Its parameters, the whole of it, or its length are wrong.
-const REFUSALS: [ErrorCode; 3] = [ErrorCode(-1003), ErrorCode(1200), ErrorCode(-1006)];
+const REFUSALS: [ErrorCode; 3] = [ErrorCode::JSON, ErrorCode::BATCH_FAILED, ErrorCode(-1006)];
 
 impl Batches {
     /// Whether one may be sent.
