@@ -83,6 +83,8 @@ async fn health(bridge: &Running, id: &str) -> Value {
 #[tokio::test]
 async fn a_war_over_the_session_is_not_fought() {
     const WAR: Duration = Duration::from_secs(3);
+    /// Fewer are no war; a busy machine takes longer for them.
+    const THEFTS_MIN: u32 = 21;
     let plug = Simulator::plug(Profile::P110)
         .single_session()
         .start()
@@ -92,7 +94,7 @@ async fn a_war_over_the_session_is_not_fought() {
     bridge.available("plug").await;
     let before = health(&bridge, "plug").await["logins"].as_f64().unwrap();
     let (start, mut thefts, mut commands) = (Instant::now(), 0, 0);
-    while start.elapsed() < WAR {
+    while start.elapsed() < WAR || thefts < THEFTS_MIN {
         log_in_elsewhere(&plug).await;
         thefts += 1;
         if thefts % 5 == 0 {
@@ -107,7 +109,6 @@ async fn a_war_over_the_session_is_not_fought() {
     // Six in a row and one every ten seconds; a login may need a new handler, which counts twice.
     let budget = 6.0 + lasted / 10.0 + 1.0;
     assert!(logins <= 2.0 * budget, "{logins} logins, {budget} granted");
-    assert!(thefts > 20, "{thefts} thefts are no war");
 
     // Peace: the device is well again, and was never away.
     let availability = bridge.retained("plug/availability").await;
