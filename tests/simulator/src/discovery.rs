@@ -5,7 +5,9 @@ use std::{future::pending, io, net::SocketAddr};
 use serde_json::{Value, json};
 use tokio::net::UdpSocket;
 
-use crate::{Protocol, SimulatorError, core::Core, crypto::md5_hex, methods::distort, tpap, xor};
+use crate::{
+    Protocol, SimulatorError, core::Core, crypto::md5_hex, methods::distort, network::when_free, tpap, xor,
+};
 
 /// The port that devices are asked on.
 const PORT: u16 = 20002;
@@ -22,9 +24,7 @@ const LARGEST: usize = 2048;
 pub(crate) async fn bind(address: SocketAddr, protocol: Protocol) -> Result<UdpSocket, SimulatorError> {
     let port = if protocol == Protocol::Xor { XOR_PORT } else { PORT };
     let address = SocketAddr::new(address.ip(), port);
-    UdpSocket::bind(address)
-        .await
-        .map_err(|source| SimulatorError::Bind { address, source })
+    when_free(address, || UdpSocket::bind(address)).await
 }
 
 pub(crate) async fn receive(socket: Option<&UdpSocket>) -> io::Result<(Vec<u8>, SocketAddr)> {

@@ -6,7 +6,7 @@ use tokio::{
     net::{TcpListener, TcpSocket, TcpStream, UdpSocket},
     select,
     sync::{mpsc, oneshot},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::debug;
@@ -17,6 +17,8 @@ use crate::{FaultKind, Protocol, SimulatorError, core::Core, discovery, http, xo
 const BACKLOG: u32 = 128;
 /// The wait after it could not be opened or accepted from.
 const RETRY: Duration = Duration::from_millis(50);
+/// How long an address may be held by a process that was just forked, on a busy machine.
+const FREED_WITHIN: Duration = Duration::from_secs(3);
 
 /// The longest a device stays away; an instant much further ahead cannot be represented.
 const LONGEST: Duration = Duration::from_hours(24 * 366);
@@ -44,9 +46,24 @@ pub(crate) enum Command {
 
 /// Listens on an address. The port of a `0` is chosen by the system.
 pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener, SimulatorError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|source| SimulatorError::Bind { address, source })
+    when_free(address, || TcpListener::bind(address)).await
+}
+
+/// Binds an address. It may have been that of a device that has just stopped: a process that is forked at that moment
+/// holds it until it runs another program.
+pub(crate) async fn when_free<T, B>(address: SocketAddr, bind: impl Fn() -> B) -> Result<T, SimulatorError>
+where
+    B: Future<Output = io::Result<T>>,
+{
+    let give_up = Instant::now() + FREED_WITHIN;
+    loop {
+        match bind().await {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < give_up => {
+                sleep(RETRY).await;
+            }
+            bound => return bound.map_err(|source| SimulatorError::Bind { address, source }),
+        }
+    }
 }
 
 pub(crate) struct Network {
