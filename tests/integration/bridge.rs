@@ -27,7 +27,10 @@ use tapo2mqtt::{
     },
 };
 use tempfile::TempDir;
-use tokio::{task::JoinHandle, time::timeout};
+use tokio::{
+    task::JoinHandle,
+    time::{self, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -335,6 +338,19 @@ impl Readings {
 impl Drop for Running {
     fn drop(&mut self) {
         self.stop.cancel();
+    }
+}
+
+/// Lets the clocks of bridge, broker link and devices run fast. They live on between the steps.
+pub async fn fast_forward(length: Duration) {
+    let step = Duration::from_secs(1);
+    let mut passed = Duration::ZERO;
+    while passed < length {
+        time::pause();
+        time::advance(step).await;
+        time::resume();
+        time::sleep(Duration::from_millis(10)).await;
+        passed += step;
     }
 }
 

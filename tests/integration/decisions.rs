@@ -9,8 +9,8 @@ use tapo2mqtt::system::clock::Clock;
 use tokio::time;
 
 use crate::{
-    bridge::Setup,
-    groups::{NOON, Site},
+    bridge::{Setup, fast_forward},
+    groups::{NOON, Site, noon},
     health::{health, issues},
     log::Log,
     mosquitto::Mosquitto,
@@ -56,23 +56,6 @@ const MANUAL: &str = r#"
     id = "driveway"
     outlets = ["mats/1", "lamp"]
 "#;
-
-fn noon() -> Clock {
-    Clock::steered(NOON.parse().unwrap())
-}
-
-/// Lets the clocks of bridge, broker link and devices run fast. They live on between the steps.
-async fn fast_forward(length: Duration) {
-    let step = Duration::from_secs(1);
-    let mut passed = Duration::ZERO;
-    while passed < length {
-        time::pause();
-        time::advance(step).await;
-        time::resume();
-        time::sleep(Duration::from_millis(10)).await;
-        passed += step;
-    }
-}
 
 async fn event(site: &Site, kind: &str) -> Value {
     let of_kind = |event: &Value| event["type"] == kind;

@@ -13,7 +13,7 @@ use tokio::{
 
 use crate::{
     bridge::{Running, Setup, parsed},
-    groups::NOON,
+    groups::noon,
     probe::PATIENCE,
 };
 
@@ -47,6 +47,7 @@ impl Home {
                 [[group]]
                 id = "laundry"
                 outlets = ["washer", "strip/1", "strip/2"]
+                min_cycle = "1s"
                 energy = {{ {energy} }}
                 "#
             ))
@@ -59,10 +60,6 @@ impl Home {
         }
         bridge
     }
-}
-
-fn noon() -> Clock {
-    Clock::steered(NOON.parse().unwrap())
 }
 
 /// Waits for a message, and requests readings until it comes.

@@ -17,6 +17,10 @@ use crate::{
 /// Most tests live at noon, long after the morning.
 pub const NOON: &str = "2026-11-21T12:00:00Z";
 
+pub fn noon() -> Clock {
+    Clock::steered(NOON.parse().unwrap())
+}
+
 /// A group of an outlet of a strip and a plug. `more` goes into the group.
 fn rules(more: &str) -> String {
     format!(
@@ -27,6 +31,7 @@ fn rules(more: &str) -> String {
         id = "driveway"
         name = "Driveway heating"
         outlets = ["mats/1", "lamp"]
+        min_cycle = "1s"
         {more}
         [[group.schedule]]
         id = "morning"
@@ -364,7 +369,7 @@ async fn a_draft_is_planned_and_changes_nothing() {
 
 #[tokio::test]
 async fn a_schedule_that_was_set_survives_a_restart() {
-    let clock = Clock::steered(NOON.parse().unwrap());
+    let clock = noon();
     let mut site = Site::with(&clock, "").await;
     let lunch = json!({"id": "lunch", "start": "11:30", "for": "2h"});
     let log = Log::capture();

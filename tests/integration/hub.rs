@@ -434,6 +434,7 @@ stale_after = "4s"
 [[group]]
 id = "heating"
 outlets = ["heater"]
+min_cycle = "1s"
 [[group.schedule]]
 id = "cold"
 all_day = true

@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use serde_json::json;
 use tapo_simulator::{Fault, Latency, Scope, Stage};
-use tapo2mqtt::system::clock::Clock;
 use tokio::time::Instant;
 
 use crate::{
-    groups::{NOON, Site},
+    groups::{Site, noon},
     mosquitto::Mosquitto,
     probe::PATIENCE,
 };
@@ -21,7 +20,7 @@ const RULES: &str = r#"
 "#;
 
 async fn site() -> Site {
-    let clock = Clock::steered(NOON.parse().unwrap());
+    let clock = noon();
     Site::ruled(&clock, Mosquitto::start().await, RULES).await
 }
 

@@ -28,7 +28,8 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
-    bridge::Setup,
+    bridge::{Setup, fast_forward},
+    groups::noon,
     mosquitto::certificates,
     probe::PATIENCE,
     process::{Home, dead_address, own_address, settings},
@@ -219,6 +220,7 @@ async fn a_reached_limit_is_an_e_mail_within_5_s_and_once() {
     let entry = server.entry("events = [\"limit_reached\"]\nfrom = \"bridge@example.com\"\n");
     let setup = Setup::new()
         .device("heater", plug.address())
+        .clock(&noon())
         .rules(group)
         .section(&entry);
     let mut bridge = setup.start().await;
@@ -250,7 +252,8 @@ async fn a_reached_limit_is_an_e_mail_within_5_s_and_once() {
     let trip: Timestamp = trip["at"].as_str().unwrap().parse().unwrap();
     assert!(sent.duration_since(trip).as_secs() < 5, "{date} {trip}");
 
-    // It is over, and not notified again within the hour.
+    // It is over, has to stay so for 10 s, and is not notified again within the hour.
+    fast_forward(Duration::from_secs(12)).await;
     let over = server.count(2).await;
     let expected = "Subject: tapo2mqtt: no limit keeps heater off any more";
     assert!(over[1].iter().any(|line| line == expected), "{:?}", over[1]);

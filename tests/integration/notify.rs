@@ -4,6 +4,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -19,7 +20,8 @@ use tokio::{
 };
 
 use crate::{
-    bridge::{Running, Setup},
+    bridge::{Running, Setup, fast_forward},
+    groups::noon,
     mosquitto::Mosquitto,
     probe::PATIENCE,
     process::{Home, dead_address, own_address, settings},
@@ -169,6 +171,7 @@ async fn a_reached_limit_is_notified_within_5_s_and_once() {
         "[[group]]\nid = \"all\"\noutlets = [\"heater\"]\nsafety = { max_on = \"1s\", cooldown = \"1s\" }\n";
     let setup = Setup::new().device("heater", plug.address()).rules(group);
     let setup = setup
+        .clock(&noon())
         .section(&webhook.entry("json", events))
         .section(&ntfy.entry("ntfy", events));
     let mut bridge = setup.start().await;
@@ -204,7 +207,8 @@ async fn a_reached_limit_is_notified_within_5_s_and_once() {
     assert_eq!(at_ntfy[0].body["topic"], SECRET);
     assert_eq!(at_ntfy[0].body["title"], "tapo2mqtt: heater reached a limit");
 
-    // It is over, and not notified again within the hour.
+    // It is over, has to stay so for 10 s, and is not notified again within the hour.
+    fast_forward(Duration::from_secs(12)).await;
     let over = webhook.count(2).await;
     assert_eq!(notifications(&over)[1], pair("limit_reached", "over"));
     bridge.probe.forget();
@@ -287,7 +291,7 @@ async fn a_restart_repeats_no_notification_and_loses_no_end() {
     let address = plug.address();
     let setup = Setup::new().request_timeout("500ms").device("heater", address);
     let events = "events = [\"device_offline\"]\nafter = \"1s\"\n";
-    let setup = setup.section(&receiver.entry("json", events));
+    let setup = setup.clock(&noon()).section(&receiver.entry("json", events));
     let mut bridge = with_offline_heater(&setup, plug, &receiver).await;
     bridge.stop().await;
     let again = setup.after(&bridge).start_on(bridge.broker.clone()).await;
@@ -297,6 +301,8 @@ async fn a_restart_repeats_no_notification_and_loses_no_end() {
     let plug = Simulator::plug(Profile::P110).seed(7).address(address);
     let _plug = plug.start().await.unwrap();
     again.available("heater").await;
+    // What is over has to stay so for 10 s.
+    fast_forward(Duration::from_secs(12)).await;
     let expected = [pair("device_offline", "began"), pair("device_offline", "over")];
     assert_eq!(notifications(&receiver.count(2).await), expected);
 }
@@ -306,6 +312,7 @@ async fn refused_settings_are_notified_until_they_are_accepted() {
     let receiver = Receiver::ok().await;
     let plug = plug().await;
     let setup = Setup::new().device("heater", plug.address());
+    let setup = setup.clock(&noon());
     let setup = setup.section(&receiver.entry("json", "events = [\"settings_refused\"]\n"));
     let broker = Arc::new(Mosquitto::start().await);
     let good = setup.toml(broker.address());
@@ -331,6 +338,8 @@ async fn refused_settings_are_notified_until_they_are_accepted() {
     bridge
         .expect("bridge/info", |info| info["settings_error"].is_null())
         .await;
+    // What is over has to stay so for 10 s.
+    fast_forward(Duration::from_secs(12)).await;
     let expected = [
         pair("settings_refused", "began"),
         pair("settings_refused", "over"),

@@ -5,17 +5,16 @@ use std::{fs, net::SocketAddr, sync::atomic::Ordering, time::Duration};
 
 use serde_json::{Value, json};
 use tapo_simulator::{DEFAULT_PASSWORD, Fault, Profile, Protocol, RunningDevice, Scope, Simulator, Stage};
-use tapo2mqtt::system::clock::Clock;
 use tokio::time::Instant;
 
 use crate::{
     bridge::{Running, Setup, parsed},
+    groups::noon,
     mosquitto::Mosquitto,
     probe::PATIENCE,
     process::{self, Home},
 };
 
-const NOON: &str = "2026-11-21T12:00:00Z";
 /// Wrong logins are tried again after 15 s at the earliest.
 const BEFORE_A_RETRY: Duration = Duration::from_secs(10);
 
@@ -460,6 +459,7 @@ fn rules(topic: &str, more: &str) -> String {
         id = "warm"
         name = "Warm"
         outlets = ["heater"]
+        min_cycle = "1s"
         [[group.schedule]]
         id = "cold"
         all_day = true
@@ -474,7 +474,7 @@ fn lamp_and_heater(lamp: &RunningDevice, heater: &RunningDevice, rules: &str) ->
     Setup::new()
         .device("lamp", lamp.address())
         .device("heater", heater.address())
-        .clock(&Clock::steered(NOON.parse().unwrap()))
+        .clock(&noon())
         .rules(rules)
 }
 

@@ -29,7 +29,7 @@ use crate::{
 
 const HOUR: Duration = Duration::from_hours(1);
 /// Long enough to arm all outlets of the largest strip on a busy machine.
-const LIMIT: Duration = Duration::from_secs(15);
+const LIMIT: Duration = Duration::from_mins(10);
 
 fn refuse(device: &DeviceHandle, method: &str, code: i64, outlet: u8) {
     let scope = Scope::method(method).outlet(outlet);
@@ -75,6 +75,10 @@ async fn opens_without_the_bridge(profile: Profile, protocol: Protocol) {
         probe.expect(&format!("tapo2mqtt/{path}"), armed).await;
     }
     bridge.kill().await;
+    // The one that was switched on first has a second left.
+    let first = device.counters().relay_changes[0].at;
+    let skipped = LIMIT.saturating_sub(first.elapsed() + Duration::from_secs(1));
+    device.advance(skipped);
     for outlet in 1..=profile.outlets() {
         device.wait_relay(outlet, false, PATIENCE).await.unwrap();
     }
@@ -87,12 +91,10 @@ async fn opens_without_the_bridge(profile: Profile, protocol: Protocol) {
             (Cause::Request, Cause::Countdown),
             "{profile}"
         );
-        let ran = off.at - on.at;
-        let late = ran.saturating_sub(LIMIT).max(LIMIT.saturating_sub(ran));
-        assert!(
-            late <= Duration::from_secs(1),
-            "{profile} {outlet}: on for {ran:?}"
-        );
+        let ran = off.at - on.at + skipped;
+        // A device counts in whole seconds, and a busy machine is late.
+        let in_time = ran + Duration::from_secs(1) >= LIMIT && ran <= LIMIT + Duration::from_secs(3);
+        assert!(in_time, "{profile} {outlet}: on for {ran:?}");
         assert!(of.next().is_none());
     }
 }

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use serde_json::{Value, json};
-use tapo_simulator::{Profile, RunningDevice, Simulator, SimulatorError};
+use tapo_simulator::{Profile, RunningDevice, Simulator};
 use tokio::time::Instant;
 
 use super::{answers_to, code, ms, send};
@@ -14,18 +14,9 @@ use crate::{
     process::own_address,
 };
 
-/// The port may be that of a plug that has just ended; the system takes a moment to free it.
 async fn plug_at(ip: IpAddr, port: u16) -> RunningDevice {
-    let builder = Simulator::plug(Profile::P110)
-        .address((ip, port).into())
-        .discovery(true);
-    let give_up = Instant::now() + PATIENCE;
-    loop {
-        match builder.clone().start().await {
-            Err(SimulatorError::Bind { .. }) if Instant::now() < give_up => tokio::task::yield_now().await,
-            started => return started.unwrap(),
-        }
-    }
+    let plug = Simulator::plug(Profile::P110).address((ip, port).into());
+    plug.discovery(true).start().await.unwrap()
 }
 
 /// A plug that the bridge knows at an address, and where a search would find it. The next device at its address

@@ -94,7 +94,7 @@ impl Row {
         match self.name {
             name if name.starts_with("hang") => "1500ms",
             "protocol flip" | "TPAP lock" => "20s",
-            _ => "3s",
+            _ => "10s",
         }
     }
 

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{code, log_in_elsewhere, ms, word};
 use crate::{
-    bridge::{Running, Setup},
+    bridge::{Running, Setup, fast_forward},
     log::Log,
     probe::PATIENCE,
 };
@@ -154,6 +154,8 @@ async fn ten_equal_failures_are_one_line_and_one_event() {
     for failed in 1..=10 {
         // A command brings the next attempt forward.
         bridge.publish("plug/get", "").await;
+        bridge.barrier().await;
+        fast_forward(Duration::from_secs(1)).await;
         plug.wait_requests("handshake1", failed, PATIENCE).await.unwrap();
     }
     bridge.barrier().await;
