@@ -9,13 +9,10 @@ use std::{
 use jiff::{SignedDuration, Timestamp, ToSpan as _, civil::Date, tz::TimeZone};
 use planner::units::MilliWattHours;
 
-use super::relay_history::{DAYS, QUARTER_DAYS, QUARTER_S, RelayHistory, quarter_of};
+pub use super::relay_history::{DAYS_MAX, QUARTER_DAYS_MAX, QUARTER_S};
+use super::relay_history::{RelayHistory, quarter_of};
 use crate::store::Section;
 
-/// Days whose quarter hours are kept.
-pub const QUARTER_DAYS_MAX: u16 = QUARTER_DAYS;
-/// Days that are kept.
-pub const DAYS_MAX: u16 = DAYS;
 /// Relays that are kept. Of more, the one that was not read for the longest time goes.
 const RELAYS_MAX: usize = 1000;
 /// Between two writes of the file.
@@ -125,11 +122,6 @@ impl EnergyHistory {
     /// The day of an instant.
     pub fn date(&self, at: Timestamp) -> Date {
         self.zone().to_datetime(at).date()
-    }
-
-    /// Seconds of a quarter hour.
-    pub const fn quarter_s() -> i64 {
-        QUARTER_S
     }
 
     fn midnight(&self, date: Date) -> Timestamp {

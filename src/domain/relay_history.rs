@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 use super::energy_series::EnergySeries;
 
 /// Seconds of a quarter hour.
-pub(super) const QUARTER_S: i64 = 900;
+pub const QUARTER_S: i64 = 900;
 /// Days whose quarter hours are kept.
-pub(super) const QUARTER_DAYS: u16 = 35;
+pub const QUARTER_DAYS_MAX: u16 = 35;
 /// Days that are kept: three years.
-pub(super) const DAYS: u16 = 3 * 366;
+pub const DAYS_MAX: u16 = 3 * 366;
 /// Quarter hours that are kept, an hour more for a day on which the clocks go back.
-const QUARTERS: usize = QUARTER_DAYS as usize * 96 + 4;
+const QUARTERS: usize = QUARTER_DAYS_MAX as usize * 96 + 4;
 /// What was used between two readings is of the quarter hour of the second one, if it is no older than this.
 const CONTINUOUS: SignedDuration = SignedDuration::from_secs(QUARTER_S);
 /// A clock that leaps further may be wrong for a moment.
@@ -65,7 +65,7 @@ impl RelayHistory {
                 self.quarters.add(quarter_of(at), used, QUARTERS);
             }
             if is_continuous || before == now {
-                self.days.add(now, used, DAYS.into());
+                self.days.add(now, used, DAYS_MAX.into());
             }
         }
         self.at = at;

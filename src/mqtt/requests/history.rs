@@ -7,7 +7,7 @@ use serde_json::json;
 use super::schedule::{optional, whole_number};
 use crate::{
     domain::{
-        energy_history::{DAYS_MAX, EnergyHistory, QUARTER_DAYS_MAX},
+        energy_history::{DAYS_MAX, EnergyHistory, QUARTER_DAYS_MAX, QUARTER_S},
         report::DeviceReport,
         request_reply::RequestResult,
         scheduling::RequestError,
@@ -88,7 +88,7 @@ impl HistoryRequest {
         };
         Ok(if self.is_fine {
             let (from, values) = history.quarters(&relays, first, self.days);
-            let step = EnergyHistory::quarter_s();
+            let step = QUARTER_S;
             json!({ "outlet": self.outlet, "step_s": step, "from": from, "energy": shown(values) })
         } else {
             let values = history.days(&relays, first, self.days);
