@@ -5,6 +5,10 @@ use serde_json::{Value, json};
 use super::readings::TEXT_MAX;
 use crate::domain::off_rules::WeeklyOff;
 
+/// An outlet holds so many rules, and returns five at a time.
+pub(super) const RULES_MAX: usize = 32;
+pub(super) const RULE_PAGES: u32 = 7;
+
 /// An OFF at a minute of some days of the week. The date is none, but devices expect one.
 pub(super) fn weekly(rule: WeeklyOff) -> Value {
     json!({

@@ -6,13 +6,9 @@ use tplink::{Client, Error};
 use super::{
     own_client::call,
     readings::TEXT_MAX,
-    rule_on_wire::{rule_of, weekly, with_id},
+    rule_on_wire::{RULE_PAGES, RULES_MAX, rule_of, weekly, with_id},
 };
 use crate::domain::off_rules::WeeklyOff;
-
-/// An outlet holds 32 rules and returns five at a time.
-const PAGES: u32 = 7;
-const RULES_MAX: usize = 32;
 
 async fn page(client: &mut Client, child: Option<&str>, start: usize) -> Result<Value, Error> {
     let start = json!({ "start_index": start });
@@ -22,7 +18,7 @@ async fn page(client: &mut Client, child: Option<&str>, start: usize) -> Result<
 /// All rules.
 pub(super) async fn get(client: &mut Client, child: Option<&str>) -> Result<Value, Error> {
     let (mut rules, mut fetched) = (Vec::new(), 0);
-    for _ in 0..PAGES {
+    for _ in 0..RULE_PAGES {
         let page = page(client, child, fetched).await?;
         let list = page.get("rule_list").and_then(Value::as_array);
         let list = list.map(Vec::as_slice).unwrap_or_default();

@@ -20,6 +20,7 @@ use super::{
     fence::{Fenced, TooManyPieces},
     own_client::OwnClient,
     readings::{TEXT_MAX, line_of},
+    rule_on_wire::{RULE_PAGES, RULES_MAX},
     settings_on_wire::SettingRequest,
 };
 use crate::{
@@ -466,9 +467,6 @@ fn weekly(rule: WeeklyOff) -> Result<ScheduleRule, tapo::Error> {
     )
 }
 
-/// A plug holds 32 rules and returns five at a time.
-const RULE_PAGES: u32 = 7;
-const RULES_MAX: usize = 32;
 /// A login is at most four requests (discover, two handshakes, and TPAP's share).
 const LOGIN_REQUESTS: u32 = 4;
 const REBOOT_DELAY_S: u16 = 1;
