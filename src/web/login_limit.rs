@@ -28,14 +28,11 @@ impl LoginLimit {
 
     /// Counts a try; returns whether it is allowed.
     pub(super) fn allows(&mut self, address: IpAddr, now: Instant) -> bool {
-        self.tries
-            .retain(|_, (first, _)| now.duration_since(*first) < WINDOW);
-        if self.tries.len() >= ADDRESSES && !self.tries.contains_key(&address) {
-            return false;
+        let is_open = self.is_open(address, now);
+        if is_open {
+            self.tries.entry(address).or_insert((now, 0)).1 += 1;
         }
-        let (_, tries) = self.tries.entry(address).or_insert((now, 0));
-        *tries = tries.saturating_add(1);
-        *tries <= TRIES
+        is_open
     }
 
     /// The password was right.
