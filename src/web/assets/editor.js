@@ -3,7 +3,7 @@
 
 import { fresh, h, replace, set, text } from "./dom.js";
 import { icon } from "./icons.js";
-import { dayMonth, length, startOfDay, why } from "./format.js";
+import { date, length, startOfDay, why } from "./format.js";
 import { group, groupState, outlet, topic } from "./store.js";
 import { ask, deliver, request } from "./commands.js";
 import { dialog, toast } from "./dialog.js";
@@ -173,7 +173,7 @@ function resultOf(groupId, draft, box) {
 }
 
 function warning(one) {
-  const range = (days) => [...new Set(days)].map((day) => dayMonth(`${day}T12:00Z`)).join(" – ");
+  const range = (days) => [...new Set(days)].map((day) => date(`${day}T12:00Z`)).join(" – ");
   return words.warnings[one.code]?.({ ...one, dates: one.dates?.map(range).join(", ") }) ?? one.message;
 }
 

@@ -3,7 +3,7 @@
 import { h, keyed, replace, set, text } from "./dom.js";
 import { everySecond, now } from "./clock.js";
 import { clock, date, energy, power } from "./format.js";
-import { outlet, outlets, watch } from "./store.js";
+import { outlet, outlets, total, watch } from "./store.js";
 import { ask } from "./commands.js";
 import { bars } from "./charts.js";
 import { empty } from "./parts.js";
@@ -16,10 +16,6 @@ const DAY = 86_400_000;
 const QUARTER = 900_000;
 const isMetered = (one) => one.power != null || one.energy_today != null || one.energy_total != null;
 const known = (values) => values.filter((one) => one != null);
-const total = (list, key) => {
-  const values = known(list.map((one) => one[key]));
-  return values.length ? values.reduce((sum, value) => sum + value, 0) : null;
-};
 
 export function view(scope) {
   const place = h("div");
@@ -54,8 +50,10 @@ function content(paths, scope) {
   };
   const load = async () => {
     figures();
-    const one = select.value ? { outlet: select.value } : {};
+    const chosen = select.value;
+    const one = chosen ? { outlet: chosen } : {};
     const [quarters, days] = await Promise.all([ask("history", one), ask("history", { ...one, step: "day", days: DAYS })]);
+    if (select.value !== chosen) return; // another one was chosen meanwhile, whose answer may be here already
     const name = select.selectedOptions[0].textContent;
     const missing = h("p.muted", t.energy.unavailable);
     replace(today, quarters ? curve(quarters, name) : missing);

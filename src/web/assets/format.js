@@ -30,7 +30,6 @@ export const timezone = () => zone;
 export const day = (time) => shapes.key.format(new Date(time));
 export const date = (time) => shapes.date.format(new Date(time));
 export const clock = (time) => shapes.clock.format(new Date(time));
-export const dayMonth = (time) => shapes.date.format(new Date(time));
 export const weekday = (time) => shapes.weekday.format(new Date(time));
 export const seconds = (time) => shapes.seconds.format(new Date(time));
 

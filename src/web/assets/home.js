@@ -3,7 +3,7 @@
 import { h, keyed, replace, text } from "./dom.js";
 import { icon } from "./icons.js";
 import { energy, power } from "./format.js";
-import { devices, group, groups, groupState, guarded, isReady, outlet, outlets, touch, watch } from "./store.js";
+import { devices, group, groups, groupState, guarded, isReady, outlet, outlets, total, touch, watch } from "./store.js";
 import { switchAll } from "./commands.js";
 import { empty, failureLine, limitBar, outletRow, overrideBar } from "./parts.js";
 import { groupControl } from "./thermostat.js";
@@ -110,11 +110,9 @@ function summary(scope, filter) {
   watch(scope, ["totals", "structure", "ready"], () => {
     const all = outlets().map((one) => outlet(one.path));
     const reachable = all.filter((one) => one.reachable);
-    const sum = (list, key) =>
-      list.some((one) => one[key] != null) ? list.reduce((all, one) => all + (one[key] ?? 0), 0) : null;
-    text(watts, power(sum(reachable, "power")));
+    text(watts, power(total(reachable, "power")));
     text(on, t.count.of(reachable.filter((one) => one.state === "ON").length, all.length));
-    text(today, energy(sum(all, "energy_today")));
+    text(today, energy(total(all, "energy_today")));
   });
   const figure = (label, value) => h("div", h("dt", label), h("dd", value));
   return h(

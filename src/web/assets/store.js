@@ -33,6 +33,12 @@ export function outlet(path) {
   return fixed && { ...topics.get(path), ...fixed, reachable: online(fixed.device.id) };
 }
 
+/** What a list has of a value together; null where none has it. */
+export function total(list, key) {
+  const known = list.map((one) => one[key]).filter((one) => one != null);
+  return known.length ? known.reduce((sum, value) => sum + value, 0) : null;
+}
+
 /** The outlets that a message may switch, of those that are switched only after a question. */
 export function guarded(to, { group: only } = {}) {
   const settings = info().settings?.devices ?? [];
