@@ -44,7 +44,8 @@ impl DiskFile {
         let temporary = with_suffix(&file, ".new");
         let mut new = create(&temporary)?;
         new.write_all(content)?;
-        new.sync_all()?;
+        // Its times are of no interest. Its size is written too.
+        new.sync_data()?;
         fs::rename(&temporary, &file)?;
         // The rename itself lasts only once the folder is on the disk.
         let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
