@@ -14,7 +14,6 @@ use super::{
     Effect,
     commands::{Before, CommandId, PendingMember, Undo, WaitingMember},
     completion::Completion,
-    groups::GroupState,
     heating::{HeatingOutcome, HeatingState},
     outlets::{OutletState, Purpose},
     relays::RelayId,
@@ -494,7 +493,7 @@ impl<'a> CommandHandler<'a> {
             return refuse(command.reply, ErrorCode::BadCommand, message);
         };
         let paths = group.outlets.clone();
-        let plan = self.state.groups.get(&id).and_then(GroupState::plan);
+        let plan = self.state.groups.get(&id).and_then(|group| group.plan());
         let state = HeatingState {
             thermostat,
             target: plan.and_then(|plan| plan.thermostat?.target()),

@@ -16,16 +16,32 @@ pub struct NameHasher(u64);
 impl NameHasher {
     /// The golden ratio, as an odd number: it spreads the bits of what it multiplies.
     const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+
+    fn add(&mut self, word: u64) {
+        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(Self::SPREAD);
+    }
 }
 
 impl Hasher for NameHasher {
     fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let word = chunk
+        let (words, rest) = bytes.as_chunks();
+        for word in words {
+            self.add(u64::from_le_bytes(*word));
+        }
+        if !rest.is_empty() {
+            let word = rest
                 .iter()
                 .fold(0, |word: u64, byte| (word << 8) | u64::from(*byte));
-            self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(Self::SPREAD);
+            self.add(word);
         }
+    }
+
+    fn write_u8(&mut self, byte: u8) {
+        self.add(byte.into());
+    }
+
+    fn write_usize(&mut self, number: usize) {
+        self.add(number as u64);
     }
 
     /// The map takes the lowest bits for the place, and multiplication leaves them the weakest.

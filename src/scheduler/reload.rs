@@ -108,7 +108,7 @@ impl<'a> Reload<'a> {
         }
         // What an outlet used today goes with it to its new group.
         for (_, gone) in groups {
-            self.hand_over_energy(gone, now);
+            self.hand_over_energy(*gone, now);
         }
         let known = |id: &planner::GroupId| now.group(id).is_some();
         let (publisher, _) = self.state.publishing();

@@ -72,8 +72,8 @@ pub struct State {
     pub names: NameMap<OutletPath, RelayId>,
     /// Every relay that has a name, or something to remember. Boxed, because the table has room for up to twice as many.
     pub outlets: NameMap<RelayId, Box<OutletState>>,
-    /// Every group.
-    pub groups: BTreeMap<GroupId, GroupState>,
+    /// Every group. Boxed, because each look takes one out for a while.
+    pub groups: NameMap<GroupId, Box<GroupState>>,
     /// Commands that wait for their members.
     pub commands: PendingCommands,
     /// What sensors publish.
@@ -116,10 +116,8 @@ impl State {
         let mut groups_persisted = persisted.groups;
         let groups = rules.groups.iter().map(|group| {
             let persisted = groups_persisted.remove(&group.id).unwrap_or_default();
-            (
-                group.id.clone(),
-                GroupState::restored(group, &rules, persisted, now),
-            )
+            let state = GroupState::restored(group, &rules, persisted, now);
+            (group.id.clone(), Box::new(state))
         });
         let outlets = persisted.relays.into_iter().filter_map(|(relay, persisted)| {
             let path = persisted.name.clone()?;
