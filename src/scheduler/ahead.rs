@@ -1,7 +1,5 @@
 //! What comes next for a group.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 use planner::{
     OutletPath, Power, Steady,
@@ -9,6 +7,8 @@ use planner::{
     plan::{Inputs, Memory, OutletPlan, Rule, ThermostatPlan, Vacation},
     rules::{Group, Limits},
 };
+
+use super::name_map::NameMap;
 
 /// What comes next for a group. A look ahead costs more than everything else that a command to one of its members brings
 /// about, so it is taken again only of what changed.
@@ -57,7 +57,7 @@ impl Ahead {
     pub(super) fn look(
         &mut self,
         group: &Group,
-        plans: &BTreeMap<OutletPath, OutletPlan>,
+        plans: &NameMap<OutletPath, OutletPlan>,
         inputs: &Inputs<'_>,
     ) {
         let prospect = |path: &OutletPath| Some(Prospect::new(plans.get(path)?, inputs.observed.get(path)));

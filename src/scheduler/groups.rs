@@ -18,13 +18,13 @@ use planner::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{ahead::Ahead, outlets::OutletState, silence::Silence, turns::Turns};
+use super::{ahead::Ahead, name_map::NameMap, outlets::OutletState, silence::Silence, turns::Turns};
 
 /// What is known of one group.
 #[derive(Debug, Clone, Default)]
 pub struct GroupState {
     plan: Option<GroupPlan>,
-    members: BTreeMap<OutletPath, OutletPlan>,
+    members: NameMap<OutletPath, OutletPlan>,
     memory: Memory,
     /// What each schedule remembers, and since when.
     remembered: BTreeMap<ScheduleId, (Timestamp, ScheduleMemory)>,

@@ -1,6 +1,6 @@
 //! What is published of outlets and groups: on change only.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use jiff::{RoundMode, Timestamp, TimestampRound, Unit, tz::TimeZone};
 use planner::{
@@ -10,7 +10,9 @@ use planner::{
     safety::Refusal,
 };
 
-use super::{Effect, fail_safe::CLOSE, outlets::OutletState, state::rfc3339, timers::Timer};
+use super::{
+    Effect, fail_safe::CLOSE, name_map::NameMap, outlets::OutletState, state::rfc3339, timers::Timer,
+};
 use crate::domain::{
     heating::HeatingStatus,
     report::Countdown,
@@ -20,8 +22,8 @@ use crate::domain::{
 /// What was published last.
 #[derive(Debug, Default)]
 pub struct StatusPublisher {
-    outlets: BTreeMap<OutletPath, Arc<OutletStatus>>,
-    groups: BTreeMap<GroupId, Arc<GroupStatus>>,
+    outlets: NameMap<OutletPath, Arc<OutletStatus>>,
+    groups: NameMap<GroupId, Arc<GroupStatus>>,
 }
 
 impl StatusPublisher {
