@@ -135,14 +135,16 @@ impl Inventory {
         changed || before.as_ref() != Some(entry)
     }
 
-    /// The MAC of a device that a request names by its id or its MAC.
+    /// The MAC of a device that a request names by its id or its MAC. Of two with an id, one in use is meant.
     ///
     /// # Errors
     /// No device has it.
     pub fn find(&self, name: &str) -> Result<String, RequestError> {
         let mac = super::mac::mac(name).filter(|mac| self.0.contains_key(mac));
         let of_id = |(_, entry): &(&String, &InventoryEntry)| entry.is_called(name);
-        let mac = mac.or_else(|| self.0.iter().find(of_id).map(|(mac, _)| mac.clone()));
+        let called = self.0.iter().filter(of_id);
+        let called = called.min_by_key(|(_, entry)| entry.usage != Usage::Added);
+        let mac = mac.or_else(|| called.map(|(mac, _)| mac.clone()));
         mac.ok_or_else(|| {
             RequestError::Invalid(format!(
                 "no device {name} was found; device/list shows the ids and MACs of all"
@@ -409,6 +411,17 @@ mod tests {
         inventory.on_found(&found(A, Some("Garage")), at(1000));
         inventory.set_usage(A, Usage::Removed);
         assert_eq!(inventory.add(A, None, None, &[]).unwrap(), id("einfahrt-sued"));
+    }
+
+    #[test]
+    fn a_device_in_use_is_meant_by_an_id_that_another_one_had() {
+        let mut inventory = inventory();
+        for mac in [A, B] {
+            inventory.add(mac, Some(id("lamp")), None, &[]).unwrap();
+            assert_eq!(inventory.find("lamp").unwrap(), mac);
+            inventory.set_usage(mac, Usage::Removed);
+            assert_eq!(inventory.find("lamp").unwrap(), A, "it can be added again");
+        }
     }
 
     #[test]
