@@ -3,10 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
-use tapo_simulator::{Damage, Fault, Profile, Protocol, RunningDevice, Scope, Simulator};
+use tapo_simulator::{Damage, Fault, FaultKind, Profile, Protocol, RunningDevice, Scope, Simulator};
 
 use crate::{
-    bridge::{Running, Setup},
+    bridge::{Running, Setup, parsed},
     probe::PATIENCE,
     process::own_address,
 };
@@ -142,11 +142,21 @@ async fn the_crate_leaves_a_session_to_our_client_again() {
     // Our client tries twice: as before, and from the beginning. Then the crate logs in, and then our client again.
     let scope = Scope::method("handshake1").times(2);
     strip.faults().set(Fault::HttpStatus { status: 404, scope });
-    strip.reboot(Duration::ZERO).await.unwrap();
-    let again = strip.wait_requests("handshake1", handshakes + 4, PATIENCE);
-    again.await.unwrap();
-    let is_ours = |devices: &Value| devices[0]["client"] == "own" && devices[0]["status"] == "ready";
-    bridge.expect("bridge/devices", is_ours).await;
+    // Its session ends, and its port stays open.
+    let lifetime = Duration::ZERO;
+    strip.faults().set(Fault::SessionLifetime { lifetime });
+    let login = |number| strip.wait_requests("handshake1", handshakes + number, PATIENCE);
+    login(1).await.unwrap();
+    strip.faults().clear(FaultKind::SessionLifetime);
+    login(4).await.unwrap();
+    let is_ours = |devices: &str| {
+        let device = &parsed(devices)[0];
+        device["client"] == "own" && device["status"] == "ready"
+    };
+    bridge
+        .probe
+        .expect_last("tapo2mqtt/bridge/devices", is_ours)
+        .await;
 }
 
 /// Some HS110 do so. It is read and switched, and no request costs more than one login.
