@@ -24,17 +24,15 @@ pub(super) async fn test(args: &SettingsArgs) -> Result<(), ExitError> {
     for target in &settings.notify {
         let (format, host) = (target.format(), target.host());
         let answer = send_test(&bridge, target, &clock).await;
-        let answer = answer.map(|answer| format!("{format} to {host}: {answer}"));
-        rows.push(Row::new(
-            &target.id,
-            answer.map_err(|why| format!("{format} to {host}: {why}")),
-        ));
+        let answer = answer.and_then(|answer| answer.refused.map_or(Ok(answer.text), Err));
+        let said = |text| format!("{format} to {host}: {text}");
+        rows.push(Row::new(&target.id, answer.map(said).map_err(said)));
     }
     output::print(&table(&rows, telemetry::has_color(&std::io::stdout())))?;
     match rows.iter().filter(|row| row.failed()).count() {
         0 => Ok(()),
         failed => Err(ExitError::Unwell(format!(
-            "{failed} of {} notifications were not sent",
+            "{failed} of {} notifications were not sent to all",
             rows.len()
         ))),
     }

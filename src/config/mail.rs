@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use lettre::Address;
 use percent_encoding::percent_decode_str;
+use reqwest::Url;
 
 use super::{
     address::host_and_port,
@@ -16,6 +17,9 @@ use crate::system::Secret;
 /// What a settings file calls an address of a mail server.
 const EXAMPLE: &str =
     "a mail server, such as smtps://user@mail.example.com or smtp://user@mail.example.com:587";
+
+/// What it calls the address of a person.
+const EXAMPLE_ADDRESS: &str = "an e-mail address, such as \"you@example.com\", in ASCII before the @";
 
 /// A mail server, and who gets what is sent through it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,42 +58,40 @@ pub struct MailLogin {
     pub password: Secret,
 }
 
-/// The keys of an entry that only a mail server has.
+/// The keys of an entry that only a mail server has. A mistake in one does not hide those in others.
 #[derive(Debug)]
 pub(super) struct MailKeys {
-    to: Vec<Address>,
-    from: Option<Address>,
-    password: Option<Secret>,
-    tls: Option<bool>,
+    to: Read<Option<Vec<Address>>>,
+    from: Read<Option<Address>>,
+    password: Read<Option<Secret>>,
+    tls: Read<Option<bool>>,
 }
 
 impl MailKeys {
-    pub(super) fn read(table: &mut Table<'_>, files: Files<'_>) -> Read<Self> {
-        let to = table.values("to", mailbox);
-        let from = table.optional("from", mailbox);
-        let tls = table.optional("tls", parse::boolean);
-        let password = password(table, files);
-        Ok(Self {
-            to: to?.unwrap_or_default(),
-            from: from?,
-            password: password?,
-            tls: tls?,
-        })
+    pub(super) fn read(table: &mut Table<'_>, files: Files<'_>) -> Self {
+        Self {
+            to: table.secret_values("to", mailbox),
+            from: table.optional_secret("from", mailbox),
+            password: password(table, files),
+            tls: table.optional("tls", parse::boolean),
+        }
     }
 
     /// A web server has none of them.
     pub(super) fn refuse(&self, table: &mut Table<'_>) -> Read<()> {
         let expected = "no such key beside a web server: it is one of e-mail (smtps:// or smtp://)";
         let keys = [
-            ("to", !self.to.is_empty()),
-            ("from", self.from.is_some()),
-            ("tls", self.tls.is_some()),
-            ("password", self.password.is_some()),
+            ("to", self.to.as_ref().map(Option::is_some)),
+            ("from", self.from.as_ref().map(Option::is_some)),
+            ("tls", self.tls.as_ref().map(Option::is_some)),
+            ("password", self.password.as_ref().map(Option::is_some)),
         ];
-        match keys.into_iter().find(|(_, is_set)| *is_set) {
-            Some((key, _)) => Err(table.secret_problem(key, expected)),
-            None => Ok(()),
-        }
+        let refused = keys.map(|(key, is_set)| match is_set {
+            Ok(true) => Err(table.secret_problem(key, expected)),
+            Ok(false) => Ok(()),
+            Err(reported) => Err(*reported),
+        });
+        refused.into_iter().collect()
     }
 }
 
@@ -101,72 +103,99 @@ impl MailServer {
 
     /// The server at an address for which [`Self::is_meant`].
     pub(super) fn new(table: &mut Table<'_>, url: &Secret, keys: MailKeys) -> Read<Self> {
-        let parsed = scheme(url.expose()).and_then(|(is_encrypted, rest)| {
-            let rest = rest.strip_suffix('/').unwrap_or(rest);
-            let (user, place) = rest
-                .rsplit_once('@')
-                .map_or((None, rest), |(user, place)| (Some(user), place));
-            let user = match user {
-                Some(user) => Some(percent_decode_str(user).decode_utf8().ok()?),
-                None => None,
-            };
-            Some((is_encrypted, user, host_and_port(place)?))
-        });
-        let Some((is_encrypted, user, (host, port))) = parsed else {
-            return Err(table.secret_problem("url", EXAMPLE));
-        };
-        if user
-            .as_ref()
-            .is_some_and(|user| user.is_empty() || user.contains(':'))
-        {
-            return Err(table.secret_problem(
-                "url",
-                "a user name without a password in url; set password or password_file",
-            ));
-        }
-        let login = match (user, keys.password) {
-            (Some(user), Some(password)) => Some(MailLogin {
-                username: Secret::new(user),
-                password,
-            }),
-            (None, None) => None,
-            (Some(_), None) => {
-                return Err(
-                    table.secret_problem("password", "the password of the user in url, or password_file")
-                );
-            }
-            (None, Some(_)) => {
-                return Err(table.secret_problem("url", format!("the user of the password: {EXAMPLE}")));
-            }
-        };
-        let encryption = match (is_encrypted, keys.tls.unwrap_or_else(|| !is_loopback(&host))) {
-            (true, _) if keys.tls == Some(false) => {
-                return Err(table.problem("tls", "true with smtps://, or smtp:// in url"));
-            }
-            (true, _) => MailEncryption::Tls,
-            (false, true) => MailEncryption::StartTls,
-            (false, false) => MailEncryption::None,
-        };
-        let Some(first) = keys.to.first().cloned() else {
-            return Err(table.problem(
+        let place = place(table, url);
+        let read = place.as_ref().map_err(|reported| *reported);
+        let login = read.and_then(|place| login(table, place, keys.password));
+        let encryption = read.and_then(|place| encryption(table, place, keys.tls));
+        let to = keys.to.and_then(|to| match to.unwrap_or_default() {
+            to if to.is_empty() => Err(table.secret_problem(
                 "to",
                 "the addresses that get an e-mail, such as [\"you@example.com\"]",
-            ));
-        };
-        let of_user = || login.as_ref()?.username.expose().parse().ok();
+            )),
+            to => Ok(to),
+        });
+        let (place, login, encryption, to, from) = (place?, login?, encryption?, to?, keys.from?);
+        let of_user = || login.as_ref()?.username.expose().parse().ok().and_then(in_ascii);
         let default_port = match encryption {
             MailEncryption::Tls => 465,
             MailEncryption::StartTls => 587,
             MailEncryption::None => 25,
         };
+        // The last is there in any case.
+        let sender = from.or_else(of_user).or_else(|| to.first().cloned());
         Ok(Self {
-            host,
-            port: port.unwrap_or(default_port),
+            host: place.host,
+            port: place.port.unwrap_or(default_port),
             encryption,
-            from: keys.from.or_else(of_user).unwrap_or(first),
+            from: sender.ok_or_else(|| table.secret_problem("from", EXAMPLE_ADDRESS))?,
             login,
-            to: keys.to,
+            to,
         })
+    }
+}
+
+/// What the address of a mail server says.
+#[derive(Debug)]
+struct MailPlace {
+    is_encrypted: bool,
+    user: Option<String>,
+    host: String,
+    port: Option<u16>,
+}
+
+fn place(table: &mut Table<'_>, url: &Secret) -> Read<MailPlace> {
+    let parsed = scheme(url.expose()).and_then(|(is_encrypted, rest)| {
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        let (user, place) = rest
+            .rsplit_once('@')
+            .map_or((None, rest), |(user, place)| (Some(user), place));
+        let user = match user {
+            Some(user) => Some(percent_decode_str(user).decode_utf8().ok()?.into_owned()),
+            None => None,
+        };
+        let (host, port) = host_and_port(place)?;
+        Some(MailPlace {
+            is_encrypted,
+            user,
+            host,
+            port,
+        })
+    });
+    parsed.ok_or_else(|| table.secret_problem("url", EXAMPLE))
+}
+
+fn login(
+    table: &mut Table<'_>,
+    place: &MailPlace,
+    password: Read<Option<Secret>>,
+) -> Read<Option<MailLogin>> {
+    if place
+        .user
+        .as_ref()
+        .is_some_and(|user| user.is_empty() || user.contains(':'))
+    {
+        let expected = "a user name without a password in url; set password or password_file";
+        return Err(table.secret_problem("url", expected));
+    }
+    match (&place.user, password?) {
+        (Some(user), Some(password)) => Ok(Some(MailLogin {
+            username: Secret::new(user.as_str()),
+            password,
+        })),
+        (None, None) => Ok(None),
+        (Some(_), None) => {
+            Err(table.secret_problem("password", "the password of the user in url, or password_file"))
+        }
+        (None, Some(_)) => Err(table.secret_problem("url", format!("the user of the password: {EXAMPLE}"))),
+    }
+}
+
+fn encryption(table: &mut Table<'_>, place: &MailPlace, tls: Read<Option<bool>>) -> Read<MailEncryption> {
+    match (place.is_encrypted, tls?) {
+        (true, Some(false)) => Err(table.problem("tls", "true with smtps://, or smtp:// in url")),
+        (true, _) => Ok(MailEncryption::Tls),
+        (false, tls) if tls.unwrap_or_else(|| !is_loopback(&place.host)) => Ok(MailEncryption::StartTls),
+        (false, _) => Ok(MailEncryption::None),
     }
 }
 
@@ -183,8 +212,19 @@ fn is_loopback(host: &str) -> bool {
 
 /// The plain address of one mailbox.
 fn mailbox(leaf: &Leaf<'_>) -> Result<Address, Expected> {
-    let address = leaf.text().and_then(|text| text.parse().ok());
-    address.ok_or_else(|| "an e-mail address, such as \"you@example.com\"".to_owned())
+    let address = leaf.text().and_then(|text| text.parse().ok()).and_then(in_ascii);
+    address.ok_or_else(|| EXAMPLE_ADDRESS.to_owned())
+}
+
+/// As mail servers take it: the domain in ASCII, as name servers know it. What is before the @ has no such form.
+fn in_ascii(address: Address) -> Option<Address> {
+    if address.domain().is_ascii() {
+        return address.user().is_ascii().then_some(address);
+    }
+    let url: Url = format!("http://{}", address.domain()).parse().ok()?;
+    Address::new(address.user(), url.host_str()?)
+        .ok()
+        .and_then(in_ascii)
 }
 
 #[cfg(test)]
@@ -280,12 +320,48 @@ mod tests {
         for to in [
             "",
             "to = []",
-            "to = ['you']",
-            "to = ['you@example.com\\r\\nBcc: x@y.z']",
+            "to = 'hunter2'",
+            "to = ['hunter2']",
+            "to = ['hunter2ü@example.com']",
+            "to = ['hunter2@ex ample.com']",
+            "to = ['hunter2@example.com\\r\\nBcc: x@y.z']",
+            "from = 'hunter2'",
         ] {
             let text = format!("url = 'smtp://mail.lan'\n{}", to.replace('\'', "\""));
             let problems = server(&text).unwrap_err().to_string();
-            assert!(problems.contains("you@example.com"), "{to}: {problems}");
+            assert!(!problems.contains("hunter2"), "{to}: {problems}");
+            assert!(
+                problems.contains("you@example.com") || problems.contains("to = ***: expected a list"),
+                "{to}: {problems}"
+            );
         }
+    }
+
+    #[test]
+    fn each_mistake_of_an_entry_is_named() {
+        let text = "url = 'smtps://me@mail.lan'\nto = ['you', 'other']\nfrom = 'me'\ntls = false\nformat = 'ntfy'\n\
+                    token = 'hunter2'\nevents = []\nafter = 'soon'";
+        let mut places: Vec<String> = server(text).unwrap_err().0.into_iter().map(|p| p.path).collect();
+        places.sort();
+        let expected = [
+            "after", "events", "format", "from", "password", "tls", "to[0]", "to[1]", "token",
+        ];
+        assert_eq!(places, expected.map(|key| format!("notify[0].{key}")));
+    }
+
+    #[test]
+    fn a_domain_is_what_name_servers_know() {
+        let text =
+            "url = 'smtp://mail.lan'\nto = ['you@Bücher.example', 'you@[192.168.1.5]', 'you@Example.com']";
+        let server = server(text).unwrap();
+        let to: Vec<&str> = server.to.iter().map(AsRef::as_ref).collect();
+        assert_eq!(
+            to,
+            [
+                "you@xn--bcher-kva.example",
+                "you@[192.168.1.5]",
+                "you@Example.com"
+            ]
+        );
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use reqwest::Url;
 use serde_json::{Value, json};
 
 use super::{
@@ -142,64 +143,90 @@ fn read(table: &mut Table<'_>, files: Files<'_>, number: usize) -> Read<NotifyTa
     let events = table.values("events", parse::word(&NotifyKind::NAMES));
     let after = Duration::from_secs(1)..=Duration::from_hours(7 * 24);
     let after = table.optional("after", parse::duration(after));
-    let delivery = delivery(table, files)?;
-    let events: BTreeSet<NotifyKind> = match events? {
-        Some(events) => events.into_iter().collect(),
-        None => NotifyKind::NAMES.map(|(_, kind)| kind).into(),
-    };
-    if events.is_empty() {
-        return Err(table.problem("events", "at least one event"));
-    }
+    let delivery = delivery(table, files);
+    let events: Read<BTreeSet<NotifyKind>> = events.and_then(|events| match events {
+        Some(events) if events.is_empty() => Err(table.problem("events", "at least one event")),
+        Some(events) => Ok(events.into_iter().collect()),
+        None => Ok(NotifyKind::NAMES.map(|(_, kind)| kind).into()),
+    });
     Ok(NotifyTarget {
         id: id?.map_or_else(|| format!("notify-{number}"), |id| id.to_string()),
-        delivery,
-        events,
+        delivery: delivery?,
+        events: events?,
         after: after?.unwrap_or(AFTER),
     })
 }
 
+/// Each key is read, and each is compared with the others, before the first mistake counts.
 fn delivery(table: &mut Table<'_>, files: Files<'_>) -> Read<Delivery> {
     let url = secret(table, ["url", "url_file"], files);
     let format = table.optional("format", parse::word(&HttpFormat::NAMES));
     let token = secret(table, ["token", "token_file"], files);
     let mail = MailKeys::read(table, files);
-    let (url, format, token, mail) = (url?, format?, token?, mail?);
-    let Some(url) = url else {
+    let Some(url) = url? else {
         return Err(table.secret_problem("url", "the address of a web server or a mail server, or url_file"));
     };
     if !MailServer::is_meant(&url) {
-        mail.refuse(table)?;
-        return http(table, url, format.unwrap_or(HttpFormat::Json), token);
+        return http(table, url, format, token, &mail);
     }
-    if format.is_some() {
-        return Err(table.problem("format", "no format beside a mail server: it gets e-mails"));
-    }
-    if token.is_some() {
-        return Err(table.secret_problem("token", "password in place of token, for a mail server"));
-    }
-    MailServer::new(table, &url, mail).map(Delivery::Mail)
+    let no_format = format.and_then(|format| match format {
+        Some(_) => Err(table.problem("format", "no format beside a mail server: it gets e-mails")),
+        None => Ok(()),
+    });
+    let no_token = token.and_then(|token| match token {
+        Some(_) => Err(table.secret_problem("token", "password in place of token, for a mail server")),
+        None => Ok(()),
+    });
+    let server = MailServer::new(table, &url, mail);
+    no_format.and(no_token)?;
+    server.map(Delivery::Mail)
 }
 
-fn http(table: &mut Table<'_>, url: Secret, format: HttpFormat, token: Option<Secret>) -> Read<Delivery> {
+fn http(
+    table: &mut Table<'_>,
+    url: Secret,
+    format: Read<Option<HttpFormat>>,
+    token: Read<Option<Secret>>,
+    mail: &MailKeys,
+) -> Read<Delivery> {
     let parsed = parse::web_address(url.expose());
     let host = parsed.as_ref().and_then(|url| url.host_str()).map(str::to_owned);
+    // Without it nothing says what the other keys are for.
     let (Some(parsed), Some(host)) = (parsed, host) else {
         return Err(table.secret_problem(
             "url",
             "an address that begins with https://, http://, smtps:// or smtp://",
         ));
     };
-    let topic = parsed
-        .path_segments()
-        .and_then(Iterator::last)
-        .unwrap_or_default();
-    if format == HttpFormat::Ntfy && topic.is_empty() {
-        return Err(table.secret_problem("url", "an address with a topic, such as https://ntfy.sh/topic"));
-    }
+    let no_mail = mail.refuse(table);
+    let format = format.map(|format| format.unwrap_or(HttpFormat::Json));
+    let topic = parsed.path_segments().and_then(Iterator::last);
+    let no_topic = matches!(format, Ok(HttpFormat::Ntfy)) && topic.is_none_or(str::is_empty);
+    let topic = if no_topic {
+        Err(table.secret_problem("url", "an address with a topic, such as https://ntfy.sh/topic"))
+    } else {
+        Ok(())
+    };
+    let token = token.and_then(|token| checked_token(table, token, format?, &parsed));
+    no_mail.and(topic)?;
+    Ok(Delivery::Http {
+        format: format?,
+        url,
+        token: token?,
+        host,
+    })
+}
+
+fn checked_token(
+    table: &mut Table<'_>,
+    token: Option<Secret>,
+    format: HttpFormat,
+    url: &Url,
+) -> Read<Option<Secret>> {
     if format == HttpFormat::Gotify && token.is_none() {
         return Err(table.secret_problem("token", "the token of an application of Gotify, or token_file"));
     }
-    let has_login = !parsed.username().is_empty() || parsed.password().is_some();
+    let has_login = !url.username().is_empty() || url.password().is_some();
     if format != HttpFormat::Gotify && token.is_some() && has_login {
         return Err(table.secret_problem(
             "token",
@@ -211,12 +238,7 @@ fn http(table: &mut Table<'_>, url: Secret, format: HttpFormat, token: Option<Se
     if !token.as_ref().is_none_or(fits) {
         return Err(table.secret_problem("token", "letters, digits and punctuation of ASCII"));
     }
-    Ok(Delivery::Http {
-        format,
-        url,
-        token,
-        host,
-    })
+    Ok(token)
 }
 
 #[cfg(test)]
@@ -253,6 +275,11 @@ mod tests {
                 "expected the address of a web server or a mail server",
             ),
             ("url = 'hunter2'", 2, "an address that begins with https://"),
+            (
+                "url = 'hunter2.lan'\nto = ['you@example.com']",
+                2,
+                "an address that begins with https://",
+            ),
             (
                 "url = 'http:///hunter2'",
                 2,
@@ -316,6 +343,21 @@ mod tests {
             );
             assert!(!problems.contains("hunter2"), "{text}: {problems}");
         }
+    }
+
+    #[test]
+    fn each_mistake_of_an_entry_is_named() {
+        let text = "[[notify]]\nurl = 'https://me:hunter2@a.lan/'\nformat = 'ntfy'\ntoken = 'hunter2'\n\
+                    to = ['you']\nfrom = 'me@example.com'\ntls = true\nevents = ['fire']\nafter = '0s'\n";
+        let mut places: Vec<String> = load_text(text)
+            .unwrap_err()
+            .0
+            .into_iter()
+            .map(|p| p.path)
+            .collect();
+        places.sort();
+        let expected = ["after", "events[0]", "from", "tls", "to[0]", "token", "url"];
+        assert_eq!(places, expected.map(|key| format!("notify[0].{key}")));
     }
 
     #[test]

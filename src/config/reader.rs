@@ -12,6 +12,9 @@ use super::{
     problem::{Problem, cut_key, shown, shown_key},
 };
 
+/// How the message begins of a problem whose key is the mistake.
+pub const UNKNOWN_KEY: &str = "unknown key";
+
 /// Collects the problems of one load.
 #[derive(Debug)]
 pub(super) struct Report {
@@ -143,7 +146,7 @@ impl<'a> Table<'a> {
         parse: impl FnOnce(&Leaf<'_>) -> Result<T, Expected>,
     ) -> Read<T> {
         match self.find(key) {
-            Some(value) => self.parse(key, value, parse),
+            Some(value) => self.parse(key, value, |value| shown(&value.kind), parse),
             None => Err(self.missing(key, parse)),
         }
     }
@@ -155,7 +158,9 @@ impl<'a> Table<'a> {
         parse: impl FnOnce(&Leaf<'_>) -> Result<T, Expected>,
     ) -> Read<Option<T>> {
         match self.find(key) {
-            Some(value) => self.parse(key, value, parse).map(Some),
+            Some(value) => self
+                .parse(key, value, |value| shown(&value.kind), parse)
+                .map(Some),
             None => Ok(None),
         }
     }
@@ -236,6 +241,24 @@ impl<'a> Table<'a> {
     pub(super) fn values<T>(
         &mut self,
         key: &'static str,
+        parse: impl FnMut(&Leaf<'_>) -> Result<T, Expected>,
+    ) -> Read<Option<Vec<T>>> {
+        self.values_shown(key, |value| shown(&value.kind), parse)
+    }
+
+    /// The same of values that no problem shows.
+    pub(super) fn secret_values<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl FnMut(&Leaf<'_>) -> Result<T, Expected>,
+    ) -> Read<Option<Vec<T>>> {
+        self.values_shown(key, |_| "***".to_owned(), parse)
+    }
+
+    fn values_shown<T>(
+        &mut self,
+        key: &'static str,
+        show: impl Fn(&Value) -> String,
         mut parse: impl FnMut(&Leaf<'_>) -> Result<T, Expected>,
     ) -> Read<Option<Vec<T>>> {
         let Some(value) = self.find(key) else {
@@ -253,11 +276,14 @@ impl<'a> Table<'a> {
         let items = match &value.kind {
             ValueKind::Array(items) => items,
             _ if !parts.is_empty() => &parts,
-            _ => return Err(self.problem(key, "a list, such as [\"a\", \"b\"]")),
+            _ => {
+                let expected = "expected a list, such as [\"a\", \"b\"]";
+                return Err(self.complain(key, show, expected.to_owned()));
+            }
         };
         let each = items.iter().enumerate();
         let read: Vec<Read<T>> = each
-            .map(|(index, item)| self.parse(&format!("{key}[{index}]"), item, &mut parse))
+            .map(|(index, item)| self.parse(&format!("{key}[{index}]"), item, &show, &mut parse))
             .collect();
         read.into_iter().collect::<Read<Vec<T>>>().map(Some)
     }
@@ -332,10 +358,11 @@ impl<'a> Table<'a> {
         &self,
         key: &str,
         value: &Value,
+        show: impl Fn(&Value) -> String,
         parse: impl FnOnce(&Leaf<'_>) -> Result<T, Expected>,
     ) -> Read<T> {
         parse(&Leaf(value)).map_err(|expected| {
-            let (shown, message) = (Some(shown(&value.kind)), format!("expected {expected}"));
+            let (shown, message) = (Some(show(value)), format!("expected {expected}"));
             self.report
                 .report(self.report.origin(value), self.path_of(key), shown, message)
         })
@@ -362,7 +389,7 @@ impl<'a> Table<'a> {
         let unknown = self.entries.iter().filter(|(key, _)| !self.known.contains(key));
         for (key, value) in unknown {
             let source = self.report.origin(value);
-            let expected = format!("unknown key, expected {}", one_of(&self.known, key));
+            let expected = format!("{UNKNOWN_KEY}, expected {}", one_of(&self.known, key));
             // In a section with secrets a key may be a password that lost its key.
             let is_meant = !self.has_secrets || nearest(&self.known, key).is_some();
             let shown = if is_meant { shown_key(key) } else { cut_key(key) };

@@ -19,7 +19,7 @@ pub struct NotifyHealth {
     pub waiting: usize,
     /// Notifications that were left out: too many waited, or for too long.
     pub left_out: u64,
-    /// Since when every attempt failed; `null` if the last one did not.
+    /// Since when every attempt failed, or missed a recipient; `null` if the last one reached all.
     pub failing_since: Option<Timestamp>,
     /// Why the last one failed.
     #[serde(skip)]

@@ -333,13 +333,13 @@ fn failed_tasks(tasks: &BTreeMap<Arc<str>, TaskCounts>) -> Vec<String> {
         .collect()
 }
 
-/// Entries of the settings to which no notification could be sent for long.
+/// Entries of the settings to which notifications were not sent for long, or not to each recipient.
 fn failing_notifications(entries: &BTreeMap<String, NotifyHealth>, now: jiff::Timestamp) -> Vec<String> {
     let failing = entries.iter().filter_map(|(id, health)| {
         let since = health.failing_since?;
         let is_long = now.duration_since(since) >= NOTIFY_LIMIT;
         let why = health.error.as_deref().unwrap_or("unknown");
-        is_long.then(|| format!("no notification could be sent to {id} since {since:.0} ({why})"))
+        is_long.then(|| format!("notifications to {id} fail since {since:.0} ({why})"))
     });
     failing.collect()
 }
@@ -478,7 +478,7 @@ mod tests {
         );
         assert_eq!(
             failing_notifications(&entries, since + NOTIFY_LIMIT),
-            ["no notification could be sent to phone since 1970-01-01T00:00:00Z (it answers 500)"]
+            ["notifications to phone fail since 1970-01-01T00:00:00Z (it answers 500)"]
         );
     }
 

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    net::IpAddr,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -16,8 +17,8 @@ use lettre::{
         Error,
         authentication::{Credentials, DEFAULT_MECHANISMS},
         client::{AsyncSmtpConnection, TlsParameters},
+        commands::{Data, Mail, Rcpt},
         extension::ClientId,
-        response::Response,
     },
 };
 use rustls::{ClientConfig, crypto::aws_lc_rs, pki_types::ServerName};
@@ -29,6 +30,7 @@ use tokio_rustls::TlsConnector;
 use super::{
     bounded_stream::BoundedStream,
     notice::{Notice, NotifyMessage},
+    sender::Answer,
 };
 use crate::{
     config::{MailEncryption, MailServer},
@@ -37,6 +39,8 @@ use crate::{
 
 /// How long a message may take, from the connection to the last answer.
 const TIMEOUT: Duration = Duration::from_secs(20);
+/// How long the end of a connection may take. The message is sent then, whatever the server says to that.
+const QUIT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Sends through one mail server. Each message has a connection, because they are rare.
 #[derive(Clone)]
@@ -96,18 +100,19 @@ impl Mailer {
     }
 
     /// Sends one message. Returns what was answered.
-    pub(super) async fn send(&self, message: &NotifyMessage, notices: &[Notice]) -> Result<String, String> {
+    pub(super) async fn send(&self, message: &NotifyMessage, notices: &[Notice]) -> Result<Answer, String> {
         let mail = self.compose(message, notices)?;
-        match timeout(TIMEOUT, self.deliver(&mail)).await {
-            Ok(delivered) => Ok(format!("SMTP {}", delivered?.code())),
-            Err(_) => Err(format!("no answer within {} s", TIMEOUT.as_secs())),
-        }
+        let delivered = timeout(TIMEOUT, self.deliver(&mail)).await;
+        let (answer, mut connection) =
+            delivered.unwrap_or_else(|_| Err(format!("no answer within {} s", TIMEOUT.as_secs())))?;
+        let _gone = timeout(QUIT_TIMEOUT, connection.quit()).await;
+        Ok(answer)
     }
 
-    async fn deliver(&self, mail: &Message) -> Result<Response, String> {
-        let hello = ClientId::default();
+    async fn deliver(&self, mail: &Message) -> Result<(Answer, AsyncSmtpConnection), String> {
         let tcp = TcpStream::connect((self.host.as_str(), self.port)).await;
         let tcp = tcp.map_err(|error| root_cause(&error))?;
+        let hello = hello(tcp.local_addr().map_err(|error| root_cause(&error))?.ip());
         let connected = match &self.encryption {
             Encryption::Tls(connector, name) => {
                 let tls = connector.connect(name.clone(), tcp).await;
@@ -120,26 +125,51 @@ impl Mailer {
             }
         };
         let mut connection = connected.map_err(|error| why(&error))?;
-        let sent = self.send_over(&mut connection, &hello, mail).await;
-        let response = sent.map_err(|error| why(&error))?;
-        // It is sent, whatever the server says to that.
-        let _gone = connection.quit().await;
-        Ok(response)
+        if let Encryption::StartTls(parameters) = &self.encryption {
+            let started = connection.starttls(parameters.clone(), &hello).await;
+            started.map_err(|error| why(&error))?;
+        }
+        // After a STARTTLS that failed there is no stream to say that on.
+        let sent = self.send_over(&mut connection, mail).await;
+        if sent.is_err() {
+            let _gone = timeout(QUIT_TIMEOUT, connection.abort()).await;
+        }
+        Ok((sent?, connection))
     }
 
     async fn send_over(
         &self,
         connection: &mut AsyncSmtpConnection,
-        hello: &ClientId,
         mail: &Message,
-    ) -> Result<Response, Error> {
-        if let Encryption::StartTls(parameters) = &self.encryption {
-            connection.starttls(parameters.clone(), hello).await?;
-        }
+    ) -> Result<Answer, String> {
         if let Some(login) = &self.login {
-            connection.auth(DEFAULT_MECHANISMS, login).await?;
+            let logged_in = connection.auth(DEFAULT_MECHANISMS, login).await;
+            logged_in.map_err(|error| why(&error))?;
         }
-        connection.send(mail.envelope(), &mail.formatted()).await
+        let from = Mail::new(Some(self.from.email.clone()), Vec::new());
+        connection.command(from).await.map_err(|error| why(&error))?;
+        // One that is refused costs the others nothing.
+        let (mut accepted, mut refused) = (0, Vec::new());
+        for (index, to) in self.to.iter().enumerate() {
+            match connection.command(Rcpt::new(to.email.clone(), Vec::new())).await {
+                Ok(_) => accepted += 1,
+                // The address itself is private.
+                Err(error) => match error.status() {
+                    Some(code) => refused.push(format!("to[{index}] ({code})")),
+                    None => return Err(why(&error)),
+                },
+            }
+        }
+        let refused = (!refused.is_empty()).then(|| format!("it refuses {}", refused.join(", ")));
+        if let (0, Some(refused)) = (accepted, &refused) {
+            return Err(format!("{refused}; check from and to"));
+        }
+        connection.command(Data).await.map_err(|error| why(&error))?;
+        let taken = connection.message(&mail.formatted()).await;
+        Ok(Answer {
+            text: format!("SMTP {}", taken.map_err(|error| why(&error))?.code()),
+            refused: refused.map(|refused| format!("{refused}, and sent to the others; check to")),
+        })
     }
 
     fn compose(&self, message: &NotifyMessage, notices: &[Notice]) -> Result<Message, String> {
@@ -173,6 +203,14 @@ fn connector() -> Result<TlsConnector, rustls::Error> {
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     let config = builder.with_platform_verifier()?.with_no_client_auth();
     Ok(Arc::new(config).into())
+}
+
+/// What a client without a name of its own says that it is (RFC 5321, 4.1.4). Servers refuse an address that is not its own.
+fn hello(ip: IpAddr) -> ClientId {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ClientId::Ipv4(ip),
+        IpAddr::V6(ip) => ClientId::Ipv6(ip),
+    }
 }
 
 /// Without the text of the server, which may repeat the login or an address.
@@ -259,6 +297,17 @@ mod tests {
             ))
         );
         assert_ne!(id(&mail), id(&composed("attic: heater is offline", "")));
+    }
+
+    #[test]
+    fn we_are_the_address_that_the_server_sees() {
+        for (ip, said) in [
+            ("192.168.1.5", "[192.168.1.5]"),
+            ("::ffff:192.168.1.5", "[192.168.1.5]"),
+            ("fd00::5", "[IPv6:fd00::5]"),
+        ] {
+            assert_eq!(hello(ip.parse().unwrap()).to_string(), said);
+        }
     }
 
     #[test]

@@ -6,7 +6,11 @@ use jiff::{SignedDuration, tz::TimeZone};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::{conditions::Conditions, ledger::NotifyLedger, sender::Sender};
+use super::{
+    conditions::Conditions,
+    ledger::NotifyLedger,
+    sender::{Answer, Sender},
+};
 use crate::{config::NotifyTarget, domain::notify_metrics::NotifyMetrics};
 use planner::{Now, Steady};
 
@@ -25,7 +29,7 @@ pub(super) type Attempt = Pin<Box<dyn Future<Output = (usize, Attempted)> + Send
 /// The result of an attempt, and what was sent with it.
 #[derive(Debug)]
 pub(super) struct Attempted {
-    result: Result<String, String>,
+    result: Result<Answer, String>,
     notices: usize,
     left_out: u64,
 }
@@ -122,11 +126,21 @@ impl Recipient {
         self.is_sending = false;
         let id = self.id();
         match attempted.result {
-            Ok(answer) => {
-                info!(notify = id, notifications = attempted.notices, answer, "notified");
+            Ok(Answer { text, refused }) => {
+                let count = attempted.notices;
+                info!(notify = id, notifications = count, answer = text, "notified");
                 self.metrics.update(id, |health| {
-                    health.sent += attempted.notices as u64;
-                    (health.failing_since, health.error) = (None, None);
+                    health.sent += count as u64;
+                    // Once, and in health after that.
+                    if let Some(why) = &refused
+                        && health.error != refused
+                    {
+                        warn!(notify = id, why, "not every recipient was notified");
+                    }
+                    health.failing_since = refused
+                        .is_some()
+                        .then(|| health.failing_since.unwrap_or(now.wall));
+                    health.error = refused;
                 });
                 self.ledger.on_sent(attempted.notices, attempted.left_out);
                 (self.failures, self.retry_at) = (0, None);

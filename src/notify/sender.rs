@@ -20,6 +20,15 @@ pub struct Sender {
     way: Way,
 }
 
+/// What a server answered that took a message.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its code.
+    pub text: String,
+    /// The recipients that it did not take.
+    pub refused: Option<String>,
+}
+
 #[derive(Debug, Clone)]
 enum Way {
     Http {
@@ -55,7 +64,7 @@ impl Sender {
     }
 
     /// Sends notifications in one message. Returns what was answered.
-    pub(super) async fn send(self, notices: Vec<Notice>, left_out: u64) -> Result<String, String> {
+    pub(super) async fn send(self, notices: Vec<Notice>, left_out: u64) -> Result<Answer, String> {
         let message = NotifyMessage::of(&self.bridge, &notices, left_out);
         let answer = match &self.way {
             Way::Http {
@@ -71,11 +80,14 @@ impl Sender {
                     .post_json(&request.url, header, request.body.to_string())
                     .await;
                 let status = sent.map_err(|error| error.to_string())?;
-                format!("HTTP {status}")
+                Answer {
+                    text: format!("HTTP {status}"),
+                    refused: None,
+                }
             }
             Way::Mail(mailer) => mailer.send(&message, &notices).await?,
         };
-        debug!(title = message.title, answer, "notification sent");
+        debug!(title = message.title, answer = answer.text, "notification sent");
         Ok(answer)
     }
 }
@@ -84,7 +96,7 @@ impl Sender {
 ///
 /// # Errors
 /// Why it was not sent.
-pub async fn send_test(bridge: &str, target: &NotifyTarget, clock: &Clock) -> Result<String, String> {
+pub async fn send_test(bridge: &str, target: &NotifyTarget, clock: &Clock) -> Result<Answer, String> {
     Sender::new(bridge, target)?
         .send(vec![Notice::test(clock.read())], 0)
         .await

@@ -391,6 +391,16 @@ impl Running {
         self.answer(path, transaction).await
     }
 
+    /// Repeats a `set` that limits refuse until they do not. What was published before is forgotten.
+    pub async fn set_until_ok(&mut self, path: &str, transaction: &str, fields: Value) {
+        loop {
+            self.probe.forget();
+            if self.set(path, transaction, fields.clone()).await["status"] == "ok" {
+                return;
+            }
+        }
+    }
+
     /// The answer to a transaction.
     pub async fn answer(&self, path: &str, transaction: &str) -> Value {
         self.expect(&format!("{path}/response"), |answer| {

@@ -211,14 +211,9 @@ async fn a_reached_limit_is_notified_within_5_s_and_once() {
     fast_forward(Duration::from_secs(12)).await;
     let over = webhook.count(2).await;
     assert_eq!(notifications(&over)[1], pair("limit_reached", "over"));
-    bridge.probe.forget();
-    loop {
-        let answer = bridge.set("heater", "again", json!({ "state": "ON" })).await;
-        if answer["status"] == "ok" {
-            break;
-        }
-        bridge.probe.forget();
-    }
+    bridge
+        .set_until_ok("heater", "again", json!({ "state": "ON" }))
+        .await;
     bridge
         .expect("bridge/event", |event| event["type"] == "safety_trip")
         .await;

@@ -44,7 +44,7 @@ struct OwnState {
     retry_at: Option<Instant>,
     /// How many logins in a row failed that the crate made good.
     failed_logins: u32,
-    /// Whether that was said.
+    /// Whether the log says that this client failed where the `tapo` crate did not. It does so once.
     is_failure_said: bool,
 }
 
