@@ -8,36 +8,52 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
-use super::{ExitError, load};
+use super::{ExitError, load, sources};
 use crate::{
     app::bridge::StartError,
     cli::SettingsArgs,
-    config::Settings,
+    config::{self, Problems, Settings},
     diagnostics::Diagnostics,
     domain::topics::Topics,
     mqtt::{
         link::{Exchange, LinkError, Topic, exchange},
         link_options,
     },
-    system::clock::Clock,
+    system::{clock::Clock, telemetry},
 };
 
 /// How long the bridge may take.
 const BUDGET: Duration = Duration::from_secs(15);
 
 pub(super) async fn diagnostics(args: &SettingsArgs) -> Result<(), ExitError> {
-    let mut stdout = io::stdout();
-    if stdout.is_terminal() {
+    if io::stdout().is_terminal() {
         let why =
             "this writes a ZIP file, which a terminal cannot show: tapo2mqtt diagnostics > tapo2mqtt.zip";
         return Err(ExitError::Unwell(why.to_owned()));
     }
-    let settings = load(args)?;
+    let settings = match load(args) {
+        Err(ExitError::Settings(problems)) => return of_problems(args, problems),
+        settings => settings?,
+    };
     let zip = match of_running_bridge(&settings).await? {
         Ok(zip) => zip,
         Err(why) => of_files(&settings, &why)?,
     };
-    let written = stdout.write_all(&zip).and_then(|()| stdout.flush());
+    write(&zip)
+}
+
+/// With settings that cannot be used there is no bridge to ask, and what is wrong with them is what a maintainer needs.
+fn of_problems(args: &SettingsArgs, problems: Problems) -> Result<(), ExitError> {
+    let texts = config::texts(&sources(args));
+    let diagnostics = Diagnostics::of_problems(&problems, &texts, Clock::system().now());
+    write(&diagnostics.into_zip().map_err(ExitError::Unwell)?)?;
+    telemetry::print_error(&"the file has only what is wrong with the settings, and the version");
+    Err(problems.into())
+}
+
+fn write(zip: &[u8]) -> Result<(), ExitError> {
+    let mut stdout = io::stdout();
+    let written = stdout.write_all(zip).and_then(|()| stdout.flush());
     written.map_err(ExitError::Output)
 }
 

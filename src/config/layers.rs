@@ -239,13 +239,33 @@ fn file(path: &Path) -> Result<(Map<String, Value>, Lines), Problems> {
     }
 }
 
-/// Whether the settings name a broker.
-pub(super) fn names_broker(sources: &Sources) -> bool {
-    // What cannot be read is a problem elsewhere.
+/// The layers that the user writes. What cannot be read of them is a problem elsewhere.
+fn of_user(sources: &Sources) -> impl Iterator<Item = Map<String, Value>> {
     let file = sources.file.as_deref().and_then(|path| Some(file(path).ok()?.0));
     let environment = environment::layer(&sources.environment, &mut Vec::new());
-    let layers = [file, app_layers::options(sources).ok(), Some(environment)];
-    layers.iter().flatten().any(app_layers::names_broker)
+    [file, app_layers::options(sources).ok(), Some(environment)]
+        .into_iter()
+        .flatten()
+}
+
+/// Whether the settings name a broker.
+pub(super) fn names_broker(sources: &Sources) -> bool {
+    of_user(sources).any(|layer| app_layers::names_broker(&layer))
+}
+
+/// Each text of the user, in whatever key.
+pub(super) fn texts(sources: &Sources) -> Vec<String> {
+    let mut texts = Vec::new();
+    let mut left: Vec<Value> = of_user(sources).flat_map(Map::into_values).collect();
+    while let Some(value) = left.pop() {
+        match value.kind {
+            ValueKind::String(text) => texts.push(text),
+            ValueKind::Table(table) => left.extend(table.into_values()),
+            ValueKind::Array(items) => left.extend(items),
+            _ => {}
+        }
+    }
+    texts
 }
 
 /// The variables that are used instead of a key of the user's file, each with that key.

@@ -69,10 +69,11 @@ pub use kept_account::AccountFile;
 pub use layers::{DEFAULTS, Sources};
 pub use loader::Loader;
 pub use mail::{MailEncryption, MailLogin, MailServer};
-pub use mqtt::{ClientCertificate, Mqtt, MqttLogin, Tls, TlsRoots};
+pub use mqtt::{Mqtt, MqttLogin};
 pub(crate) use names::nearest;
 pub use notify::{Delivery, HttpFormat, NotifyTarget};
 pub use problem::{Problem, Problems};
+pub use reader::UNKNOWN_KEY;
 pub use report::Reporting;
 pub use weather::WeatherSettings;
 pub use web::Web;
@@ -390,6 +391,11 @@ pub fn supervised_broker(sources: &Sources) -> Option<AppSupervisor> {
 /// The variables of the environment that are used instead of a key of the settings file, each with that key.
 pub fn overriding_variables(sources: &Sources) -> Vec<String> {
     layers::overrides(sources)
+}
+
+/// Each text that the user set, in whatever key, as far as it can be read.
+pub fn texts(sources: &Sources) -> Vec<String> {
+    layers::texts(sources)
 }
 
 /// Variables of the environment that look like settings and are ignored, each with what to do about it.

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use mqtt_link::Broker;
+use mqtt_link::{Authorities, Broker, ClientCertificate, LinkError, Tls};
 use planner::Slug;
 use serde_json::{Value, json};
 
@@ -53,33 +53,6 @@ pub struct MqttLogin {
     pub username: String,
     /// The password; brokers may know users without one.
     pub password: Option<Secret>,
-}
-
-/// How to check the broker's certificate, and what to show it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tls {
-    /// Whose signature on the broker's certificate counts.
-    pub roots: TlsRoots,
-    /// Our own certificate, for brokers that require one.
-    pub client: Option<ClientCertificate>,
-}
-
-/// Certificate authorities that count.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TlsRoots {
-    /// Those of the operating system.
-    System,
-    /// Those in this PEM file, and no others.
-    File(PathBuf),
-}
-
-/// A certificate of ours with its key, both in PEM.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClientCertificate {
-    /// The certificate chain.
-    pub cert_file: PathBuf,
-    /// Its private key.
-    pub key_file: PathBuf,
 }
 
 impl Mqtt {
@@ -246,11 +219,7 @@ fn tls(table: &mut Table<'_>, files: Files<'_>) -> Read<Option<Tls>> {
             || "true, false, or a table with ca_file, client_cert_file and client_key_file".to_owned();
         leaf.boolean().ok_or_else(expected)
     };
-    let system = Tls {
-        roots: TlsRoots::System,
-        client: None,
-    };
-    Ok(table.required("tls", switch)?.then_some(system))
+    Ok(table.required("tls", switch)?.then(Tls::default))
 }
 
 fn read_tls(table: &mut Table<'_>, files: Files<'_>) -> Read<Tls> {
@@ -258,8 +227,17 @@ fn read_tls(table: &mut Table<'_>, files: Files<'_>) -> Read<Tls> {
     let ca_file = table.optional("ca_file", existing);
     let cert_file = table.optional("client_cert_file", existing);
     let key_file = table.optional_secret("client_key_file", |leaf| files.existing_secret(leaf));
+    let authorities = ca_file.and_then(|file| {
+        let authorities = file.map_or(Authorities::System, Authorities::File);
+        let tls = Tls {
+            authorities: authorities.clone(),
+            client: None,
+        };
+        let checked = tls.check().map(|()| authorities);
+        checked.map_err(|error| table.invalid("ca_file", error.to_string()))
+    });
     let client = match (cert_file?, key_file?) {
-        (Some(cert_file), Some(key_file)) => Some(ClientCertificate { cert_file, key_file }),
+        (Some(certificate), Some(key)) => Some(client_certificate(table, certificate, key)?),
         (None, None) => None,
         (Some(_), None) => return Err(table.problem("client_key_file", "the key of client_cert_file")),
         (None, Some(_)) => {
@@ -267,7 +245,22 @@ fn read_tls(table: &mut Table<'_>, files: Files<'_>) -> Read<Tls> {
         }
     };
     Ok(Tls {
-        roots: ca_file?.map_or(TlsRoots::System, TlsRoots::File),
+        authorities: authorities?,
         client,
     })
+}
+
+fn client_certificate(table: &mut Table<'_>, certificate: PathBuf, key: PathBuf) -> Read<ClientCertificate> {
+    let client = ClientCertificate { certificate, key };
+    let tls = Tls {
+        authorities: Authorities::System,
+        client: Some(client.clone()),
+    };
+    let blamed = |error: &LinkError| match error {
+        LinkError::Pem { path, .. } if *path == client.key => "client_key_file",
+        _ => "client_cert_file",
+    };
+    let checked = tls.check();
+    checked.map_err(|error| table.invalid(blamed(&error), error.to_string()))?;
+    Ok(client)
 }

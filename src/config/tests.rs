@@ -118,13 +118,7 @@ fn a_file_wins_over_defaults_and_the_environment_over_the_file() {
     let settings = home.load().unwrap();
     assert_eq!(settings.mqtt.shown_brokers(), "file.lan:8884");
     assert_eq!(settings.mqtt.base_topic.as_str(), "tapo2mqtt");
-    assert_eq!(
-        settings.mqtt.tls,
-        Some(Tls {
-            roots: TlsRoots::System,
-            client: None
-        })
-    );
+    assert_eq!(settings.mqtt.tls, Some(mqtt_link::Tls::default()));
     assert_eq!(settings.polling.state, Duration::from_secs(7));
     assert_eq!(settings.polling.energy, Duration::from_mins(2));
     assert!(settings.homeassistant.child_devices);

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
 use super::{private_texts::learn_from, redactor::Redactor};
-use crate::config::Settings;
+use crate::config::{Problem, Problems, Settings, UNKNOWN_KEY};
 
 /// Largest file, in bytes: one that a response to a request can carry, and an issue can take.
 const ZIP_MAX: usize = 180 * 1024;
@@ -29,19 +29,36 @@ pub struct Diagnostics {
 impl Diagnostics {
     /// Begins with the settings, without secrets. `source` says where the rest comes from.
     pub fn new(settings: &Settings, source: &str, now: Timestamp) -> Self {
-        let about = json!({
-            "version": env!("CARGO_PKG_VERSION"),
-            "system": std::env::consts::OS,
-            "machine": std::env::consts::ARCH,
-            "made_at": now,
-            "source": source,
-        });
         let mut redactor = Redactor::default();
         learn_from(settings, &mut redactor);
         Self {
             redactor,
-            files: [("about.json", about), ("settings.json", settings.digest())].into(),
+            files: [about(source, now)].into(),
         }
+        .with("settings.json", settings.digest())
+    }
+
+    /// Of settings that cannot be used: what is wrong with them. `texts` are those that the user set. Without valid settings
+    /// nothing says which of them are private, so all are.
+    pub fn of_problems(problems: &Problems, texts: &[String], now: Timestamp) -> Self {
+        let mut redactor = Redactor::default();
+        redactor.learn_words("text", texts.iter().map(String::as_str));
+        let problem = |problem: &Problem| {
+            let path = problem.path.as_str();
+            // A password may stand where a key belongs.
+            let is_unknown = problem.message.starts_with(UNKNOWN_KEY);
+            let key = if is_unknown {
+                path.rsplit_once('.').map_or("", |(table, _)| table)
+            } else {
+                path
+            };
+            json!({ "key": key, "message": without_names(&problem.message) })
+        };
+        Self {
+            redactor,
+            files: [about("settings that cannot be used", now)].into(),
+        }
+        .with("problems.json", problems.0.iter().map(problem).collect())
     }
 
     /// Adds a file.
@@ -95,6 +112,25 @@ impl Diagnostics {
     }
 }
 
+fn about(source: &str, now: Timestamp) -> (&'static str, Value) {
+    let about = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "system": std::env::consts::OS,
+        "machine": std::env::consts::ARCH,
+        "made_at": now,
+        "source": source,
+    });
+    ("about.json", about)
+}
+
+/// A problem quotes what the user wrote, and may cut it. It may list ids, also of devices that the settings do not have.
+fn without_names(message: &str) -> String {
+    let message = message.split(", one of ").next().unwrap_or_default();
+    let parts = message.split('"').enumerate();
+    let kept = parts.map(|(index, part)| if index % 2 == 0 { part } else { "\"…\"" });
+    kept.collect()
+}
+
 fn length_of(value: &Value) -> usize {
     match value {
         Value::Object(fields) => fields.len(),
@@ -138,22 +174,10 @@ fn packed(files: &BTreeMap<&str, Value>) -> zip::result::ZipResult<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read as _;
+    use test_inputs::unpacked;
 
     use super::*;
     use crate::config::{Sources, load_or};
-
-    fn unpacked(zip: Vec<u8>) -> BTreeMap<String, String> {
-        let mut archive = zip::ZipArchive::new(Cursor::new(zip)).unwrap();
-        let files = 0..archive.len();
-        let file = |index| {
-            let mut file = archive.by_index(index).unwrap();
-            let mut text = String::new();
-            file.read_to_string(&mut text).unwrap();
-            (file.name().unwrap().into_owned(), text)
-        };
-        files.map(file).collect()
-    }
 
     fn empty() -> Diagnostics {
         let settings = load_or(&Sources::default(), "").unwrap();
@@ -172,6 +196,33 @@ mod tests {
         let about: Value = serde_json::from_str(&files["about.json"]).unwrap();
         assert_eq!(about["version"], env!("CARGO_PKG_VERSION"));
         assert_eq!(about["left_out"], json!({}));
+    }
+
+    #[test]
+    fn settings_with_mistakes_are_told_without_what_they_say() {
+        let text = "[tapo]\nhunter2 = 'x'\nusername = 'anna@example.org'\n[mqtt]\nhost = 'anna.lan!'\n\
+                    [[group]]\nid = 'anna'\noutlets = ['annas-heater']\n";
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("bridge.toml");
+        std::fs::write(&file, text).unwrap();
+        let sources = Sources {
+            file: Some(file),
+            environment: vec![("TAPO2MQTT__TAPO__PASSWORD".to_owned(), "hunter2".to_owned())],
+        };
+        let problems = load_or(&sources, "").unwrap_err();
+        let texts = crate::config::texts(&sources);
+        let diagnostics = Diagnostics::of_problems(&problems, &texts, Timestamp::UNIX_EPOCH);
+        let files = unpacked(diagnostics.into_zip().unwrap());
+        let all: String = files.values().map(String::as_str).collect();
+        assert!(!all.contains("anna") && !all.contains("hunter2"), "{all}");
+        let found: Value = serde_json::from_str(&files["problems.json"]).unwrap();
+        let keys: Vec<&Value> = found
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|problem| &problem["key"])
+            .collect();
+        assert_eq!(keys, ["mqtt.host", "tapo", "group[0].outlets[0]"], "{found}");
     }
 
     #[test]

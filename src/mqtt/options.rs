@@ -5,13 +5,11 @@ use std::{collections::BTreeSet, time::Duration};
 use bytes::Bytes;
 
 use super::{
-    link::{
-        Authorities, ClientCertificate, Filter, LinkError, LinkOptions, Login, Tls, Topic, Transport, Will,
-    },
+    link::{Filter, LinkError, LinkOptions, Login, Topic, Transport, Will},
     publisher::state::availability,
 };
 use crate::{
-    config::{self, Settings, TlsRoots},
+    config::Settings,
     domain::{
         report::Availability,
         topics::{BridgeTopic, Topics},
@@ -71,20 +69,7 @@ pub fn link_options(settings: &Settings, topics: &Topics) -> Result<LinkOptions,
         },
         subscriptions: filters.map_err(faulty)?,
         optional_subscriptions: optional.map_err(faulty)?,
-        transport: mqtt.tls.as_ref().map_or(Transport::Tcp, transport),
-    })
-}
-
-fn transport(tls: &config::Tls) -> Transport {
-    Transport::Tls(Tls {
-        authorities: match &tls.roots {
-            TlsRoots::System => Authorities::System,
-            TlsRoots::File(file) => Authorities::File(file.clone()),
-        },
-        client: tls.client.as_ref().map(|client| ClientCertificate {
-            certificate: client.cert_file.clone(),
-            key: client.key_file.clone(),
-        }),
+        transport: mqtt.tls.clone().map_or(Transport::Tcp, Transport::Tls),
     })
 }
 

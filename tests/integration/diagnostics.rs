@@ -1,13 +1,11 @@
 //! One file that says what happened, and nothing that is private.
 
-use std::{
-    collections::BTreeMap,
-    io::{Cursor, Read as _},
-};
+use std::collections::BTreeMap;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use tapo_simulator::{Profile, Simulator};
+use test_inputs::unpacked;
 use tokio::task::spawn_blocking;
 
 use crate::{
@@ -77,19 +75,6 @@ fn private_settings(broker: &Mosquitto, plug: std::net::SocketAddr, strip: std::
         + &format!("[calendar]\nurl = \"http://{dead}/calendar-token-1x7/basic.ics\"\n")
         + "[location]\nlatitude = 47.366112\nlongitude = 8.541234\n"
         + "[state]\nfile = \"state.json\"\n"
-}
-
-/// The files of a ZIP file.
-fn unpacked(zip: Vec<u8>) -> BTreeMap<String, String> {
-    let mut archive = zip::ZipArchive::new(Cursor::new(zip)).unwrap();
-    let files = 0..archive.len();
-    let file = |index| {
-        let mut file = archive.by_index(index).unwrap();
-        let mut text = String::new();
-        file.read_to_string(&mut text).unwrap();
-        (file.name().unwrap().into_owned(), text)
-    };
-    files.map(file).collect()
 }
 
 fn parsed(files: &BTreeMap<String, String>, name: &str) -> Value {

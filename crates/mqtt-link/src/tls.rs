@@ -6,7 +6,8 @@ use std::{
 };
 
 use rustls::{
-    ClientConfig, RootCertStore,
+    ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier,
+    client::WantsClientCert,
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject},
 };
@@ -46,23 +47,43 @@ impl Tls {
     /// Builds the configuration of the client. Sets the crypto provider explicitly, so that the process needs no
     /// default one.
     pub(crate) fn client_config(&self) -> Result<Arc<ClientConfig>, LinkError> {
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
         let builder = match &self.authorities {
-            Authorities::System => builder.with_platform_verifier()?,
-            Authorities::File(path) => builder.with_root_certificates(root_store(path)?),
+            Authorities::System => builder()?.with_platform_verifier()?,
+            Authorities::File(path) => builder()?.with_root_certificates(root_store(path)?),
         };
-        let config = match &self.client {
-            None => builder.with_no_client_auth(),
-            Some(client) => {
-                let chain = certificates("the client certificate", &client.certificate)?;
-                let key = PrivateKeyDer::from_pem_file(&client.key)
-                    .map_err(|error| unreadable("the client key", &client.key, &error))?;
-                builder.with_client_auth_cert(chain, key)?
-            }
-        };
-        Ok(Arc::new(config))
+        self.with_client(builder).map(Arc::new)
     }
+
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// One of them cannot be read, or the key is not that of the certificate.
+    pub fn check(&self) -> Result<(), LinkError> {
+        let roots = match &self.authorities {
+            Authorities::System => RootCertStore::empty(),
+            Authorities::File(path) => root_store(path)?,
+        };
+        self.with_client(builder()?.with_root_certificates(roots))?;
+        Ok(())
+    }
+
+    fn with_client(
+        &self,
+        builder: ConfigBuilder<ClientConfig, WantsClientCert>,
+    ) -> Result<ClientConfig, LinkError> {
+        let Some(client) = &self.client else {
+            return Ok(builder.with_no_client_auth());
+        };
+        let chain = certificates("the client certificate", &client.certificate)?;
+        let key = PrivateKeyDer::from_pem_file(&client.key)
+            .map_err(|error| unreadable("the client key", &client.key, &error))?;
+        Ok(builder.with_client_auth_cert(chain, key)?)
+    }
+}
+
+fn builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, LinkError> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    Ok(ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?)
 }
 
 fn root_store(path: &Path) -> Result<RootCertStore, LinkError> {

@@ -35,6 +35,9 @@ pub(super) fn uncommented(skip: &[&str]) -> String {
     lines.join("\n")
 }
 
+/// A certificate that signed itself, and its key.
+pub(super) const CERTIFICATE: &str = include_str!("tls.pem");
+
 /// The smallest calendar.
 pub(super) const HOLIDAYS: &str =
     "BEGIN:VCALENDAR\nBEGIN:VEVENT\nDTSTART:20260101\nEND:VEVENT\nEND:VCALENDAR\n";
@@ -42,9 +45,6 @@ pub(super) const HOLIDAYS: &str =
 /// A home with the files that the documentation names.
 pub(super) fn documented(content: &str) -> Home {
     [
-        "ca.pem",
-        "client.pem",
-        "client.key",
         "mqtt-password",
         "tapo-password",
         "heater-password",
@@ -55,6 +55,9 @@ pub(super) fn documented(content: &str) -> Home {
     ]
     .into_iter()
     .fold(Home::toml(content), |home, file| home.with_file(file, "content"))
+    .with_file("ca.pem", CERTIFICATE)
+    .with_file("client.pem", CERTIFICATE)
+    .with_file("client.key", CERTIFICATE)
     .with_file("holidays.ics", HOLIDAYS)
     .with_file("notify-url", "https://example.com/hook")
 }

@@ -1,6 +1,8 @@
 //! Each rule of each section, broken once.
 
-use super::*;
+use mqtt_link::{Authorities, ClientCertificate};
+
+use super::{documentation::CERTIFICATE, *};
 
 const DEVICE: &str = "[[device]]\nid = 'a'\naddress = '10.0.0.1'\n";
 
@@ -50,16 +52,16 @@ fn mqtt() {
 fn mqtt_over_tls() {
     let home =
         Home::toml("[mqtt.tls]\nca_file = 'ca.pem'\nclient_cert_file = 'c.pem'\nclient_key_file = 'c.key'")
-            .with_file("ca.pem", "")
-            .with_file("c.pem", "")
-            .with_file("c.key", "");
+            .with_file("ca.pem", CERTIFICATE)
+            .with_file("c.pem", CERTIFICATE)
+            .with_file("c.key", CERTIFICATE);
     let settings = home.load().unwrap();
     assert_eq!(settings.mqtt.shown_brokers(), "127.0.0.1:8883");
     let tls = settings.mqtt.tls.unwrap();
-    assert_eq!(tls.roots, TlsRoots::File(home.path("ca.pem")));
+    assert_eq!(tls.authorities, Authorities::File(home.path("ca.pem")));
     let client = ClientCertificate {
-        cert_file: home.path("c.pem"),
-        key_file: home.path("c.key"),
+        certificate: home.path("c.pem"),
+        key: home.path("c.key"),
     };
     assert_eq!(tls.client, Some(client));
 
@@ -69,11 +71,39 @@ fn mqtt_over_tls() {
     assert_eq!(half.load().unwrap_err().0[0].path, "mqtt.tls.client_cert_file");
     let mixed = Home::toml("[mqtt]\ntls = true")
         .with_env("TAPO2MQTT__MQTT__TLS__CA_FILE", "ca.pem")
-        .with_file("ca.pem", "");
+        .with_file("ca.pem", CERTIFICATE);
     assert_eq!(
-        mixed.load().unwrap().mqtt.tls.unwrap().roots,
-        TlsRoots::File(mixed.path("ca.pem"))
+        mixed.load().unwrap().mqtt.tls.unwrap().authorities,
+        Authorities::File(mixed.path("ca.pem"))
     );
+}
+
+#[test]
+fn a_file_of_tls_that_is_none_is_named_by_its_key() {
+    let text = "[mqtt.tls]\nca_file = 'ca.pem'\nclient_cert_file = 'c.pem'\nclient_key_file = 'c.key'";
+    let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    let (certificate, key) = CERTIFICATE.split_at(CERTIFICATE.find("-----BEGIN PRIVATE").unwrap());
+    for (files, expected) in [
+        ([key, certificate, key], "mqtt.tls.ca_file (line 2)"),
+        ([broken, certificate, key], "mqtt.tls.ca_file (line 2)"),
+        ([certificate, "", key], "mqtt.tls.client_cert_file (line 3)"),
+        ([certificate, broken, key], "mqtt.tls.client_cert_file (line 3)"),
+        (
+            [certificate, certificate, "hunter2"],
+            "mqtt.tls.client_key_file (line 4)",
+        ),
+    ] {
+        let home = ["ca.pem", "c.pem", "c.key"].iter().zip(files);
+        let home = home.fold(Home::toml(text), |home, (name, content)| {
+            home.with_file(name, content)
+        });
+        let problems = home.load().unwrap_err();
+        let [problem] = problems.0.as_slice() else {
+            panic!("{problems}")
+        };
+        assert_eq!(problem.place, expected, "{problem}");
+        assert!(!problem.to_string().contains("hunter2"), "{problem}");
+    }
 }
 
 #[test]

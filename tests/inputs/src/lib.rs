@@ -1,7 +1,13 @@
-//! What the property tests of everything that takes bytes from outside share.
+//! What the tests of several crates share, above all the property tests of everything that takes bytes from outside.
+
+use std::{
+    collections::BTreeMap,
+    io::{Cursor, Read as _},
+};
 
 use proptest::prelude::*;
 use serde_json::{Map, Value};
+use zip::ZipArchive;
 
 /// So many cases, unless `PROPTEST_CASES` sets how many. A test whose cases are expensive runs fewer of them.
 pub fn cases(usual: u32) -> ProptestConfig {
@@ -59,4 +65,20 @@ pub fn damaged(whole: Vec<u8>) -> impl Strategy<Value = Vec<u8>> {
         }
         bytes
     })
+}
+
+/// The files of a ZIP file, which are texts.
+///
+/// # Panics
+/// It is none.
+pub fn unpacked(zip: Vec<u8>) -> BTreeMap<String, String> {
+    let mut archive = ZipArchive::new(Cursor::new(zip)).unwrap();
+    let files = 0..archive.len();
+    let file = |index| {
+        let mut file = archive.by_index(index).unwrap();
+        let mut text = String::new();
+        file.read_to_string(&mut text).unwrap();
+        (file.name().unwrap().into_owned(), text)
+    };
+    files.map(file).collect()
 }
