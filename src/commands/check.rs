@@ -2,7 +2,12 @@
 
 pub(super) mod row;
 
-use std::{io, path, sync::Arc, time::Duration};
+use std::{
+    io,
+    path::{self, Path},
+    sync::Arc,
+    time::Duration,
+};
 
 use serde_json::Value;
 
@@ -78,11 +83,13 @@ pub(super) async fn check(args: &SettingsArgs) -> Result<(), ExitError> {
 fn file(sources: &Sources) -> String {
     sources.file.as_ref().map_or(
         "built-in defaults and environment; `tapo2mqtt setup` writes a file".into(),
-        |file| {
-            let absolute = path::absolute(file);
-            absolute.as_ref().unwrap_or(file).display().to_string()
-        },
+        |file| absolute(file),
     )
+}
+
+fn absolute(file: &Path) -> String {
+    let absolute = path::absolute(file);
+    absolute.as_deref().unwrap_or(file).display().to_string()
 }
 
 /// The time zone of all schedules. A machine or container without a setting has UTC.
@@ -102,7 +109,7 @@ fn zone(rules: &Rules) -> Row {
 /// What must survive a restart needs a file that can be written.
 fn state_file(settings: &Settings) -> Option<Row> {
     let location = settings.state_location()?;
-    let shown = location.file.display().to_string();
+    let shown = absolute(&location.file);
     let result = location.check().map(|()| shown);
     Some(Row::new("state file", result))
 }
@@ -209,6 +216,10 @@ async fn sensor_row(
     let topic = &source.topic;
     Ok(match found {
         RetainedProbe::Payload(payload) => match source.decode(&payload) {
+            Ok(value) if !sensor.is_plausible(value) => Row::new(
+                what,
+                Err(format!("{topic}: {value} {} is not plausible", sensor.unit)),
+            ),
             Ok(value) => Row::new(
                 what,
                 Ok(format!("{topic}: {value} {}", sensor.unit).trim_end().to_owned()),

@@ -71,19 +71,12 @@ impl Sensors {
         for (spec, source) in on_topic(rules, topic) {
             match source.decode(payload) {
                 Ok(value) => {
-                    self.errors.remove(&spec.id);
                     // After a reconnect the broker sends again what it keeps. The same value is not a new one.
                     if arrival == Arrival::Live || self.values.get(&spec.id) != Some(&value) {
                         self.take(spec, value, (now.steady, arrival), now, &mut received);
                     }
                 }
-                Err(error) => {
-                    let why = error.to_string();
-                    let before = self.errors.insert(spec.id.clone(), why.clone());
-                    if before.as_ref() != Some(&why) {
-                        warn!(sensor = %spec.id, %topic, %why, "no value in the payload of this sensor; its last value counts until it is stale");
-                    }
-                }
+                Err(error) => self.refuse(spec, error.to_string()),
             }
         }
         received
@@ -99,6 +92,11 @@ impl Sensors {
         received: &mut Received,
     ) {
         debug!(sensor = %spec.id, %value, "sensor value");
+        if !spec.is_plausible(value) {
+            self.readings.record(spec, value, at, arrival);
+            return self.refuse(spec, format!("{value} {} is not plausible", spec.unit));
+        }
+        self.errors.remove(&spec.id);
         let known = self.values.insert(spec.id.clone(), value);
         let counted = matches!(self.readings.of(spec, now), Known::Value(..))
             && (arrival == Arrival::Retained
@@ -108,6 +106,31 @@ impl Sensors {
         received.any = true;
         if known != Some(value) || !counted {
             received.changed.push(spec.id.clone());
+        }
+    }
+
+    /// It sent something without a value.
+    fn refuse(&mut self, spec: &SensorSpec, why: String) {
+        let before = self.errors.insert(spec.id.clone(), why.clone());
+        if before.as_ref() != Some(&why) {
+            warn!(sensor = %spec.id, source = %spec.source, why, "no value from this sensor; its last value counts until it is stale");
+        }
+    }
+
+    /// What is known of a sensor. As a thermometer of a thermostat it is stale if it shows what no room has.
+    fn known(&self, rules: &Rules, spec: &SensorSpec, now: Now) -> Known {
+        let known = self.readings.of(spec, now);
+        let is_thermometer = || {
+            let mut thermostats = rules.groups.iter().filter_map(|group| group.thermostat.as_ref());
+            thermostats.any(|thermostat| thermostat.sensor == spec.id)
+        };
+        match (known, self.readings.of_room(spec, now)) {
+            (Known::Value(value, _), room @ (Known::Stale(_) | Known::Never))
+                if spec.room(value).is_none() && is_thermometer() =>
+            {
+                room
+            }
+            _ => known,
         }
     }
 
@@ -138,9 +161,12 @@ impl Sensors {
         let (mut changes, mut wake): (Vec<SensorChange>, Option<Steady>) = (Vec::new(), None);
         let mut wake_at = |at: Steady| wake = Some(wake.map_or(at, |wake: Steady| wake.min(at)));
         for spec in &rules.sensors {
-            let known = self.readings.of(spec, now);
+            let known = self.known(rules, spec, now);
             if let Some(change) = self.readings.next_change(spec, now) {
                 wake_at(change);
+            }
+            if let Known::Value(_, until) = self.readings.of_room(spec, now) {
+                wake_at(until);
             }
             if !asked.contains(&spec.id) {
                 continue;
@@ -177,7 +203,11 @@ impl Sensors {
 
     /// What to publish of the sensors; `None` if it is what was published last.
     pub fn take_changed(&mut self, rules: &Rules, now: Now) -> Option<Arc<[SensorStatus]>> {
-        let statuses: Arc<[SensorStatus]> = rules.sensors.iter().map(|spec| self.status(spec, now)).collect();
+        let statuses: Arc<[SensorStatus]> = rules
+            .sensors
+            .iter()
+            .map(|spec| self.status(rules, spec, now))
+            .collect();
         let is_same = |last: &Arc<[SensorStatus]>| {
             last.len() == statuses.len()
                 && last
@@ -192,8 +222,8 @@ impl Sensors {
         Some(statuses)
     }
 
-    fn status(&self, spec: &SensorSpec, now: Now) -> SensorStatus {
-        let known = self.readings.of(spec, now);
+    fn status(&self, rules: &Rules, spec: &SensorSpec, now: Now) -> SensorStatus {
+        let known = self.known(rules, spec, now);
         let measured_at = |stale_from| now.wall_at(stale_from) - spec.stale_after.length();
         let (value, at) = match (spec.weather(), known) {
             (None, Known::Value(_, from) | Known::Stale(from)) => {

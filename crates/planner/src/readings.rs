@@ -24,6 +24,8 @@ pub struct Readings {
     values: BTreeMap<SensorId, SensorReading>,
     /// The last of those that were published while the bridge listened, and that a room can have.
     rooms: BTreeMap<SensorId, SensorReading>,
+    /// What arrived after the last value, if no thermometer shows it unless it is broken.
+    implausible: BTreeMap<SensorId, SensorReading>,
     weather: Option<Arc<Weather>>,
     /// The forecast is taken to be as old as it is at this instant.
     weather_as_of: Option<Steady>,
@@ -51,9 +53,14 @@ impl SensorReading {
 }
 
 impl Readings {
-    /// Takes a value that arrived.
+    /// Takes a value that arrived. One that is not plausible is none: the one before counts until it is stale.
     pub fn record(&mut self, sensor: &SensorSpec, value: SensorValue, at: Steady, arrival: Arrival) {
         let reading = SensorReading { value, at };
+        if !sensor.is_plausible(value) {
+            self.implausible.insert(sensor.id.clone(), reading);
+            return;
+        }
+        self.implausible.remove(&sensor.id);
         if arrival == Arrival::Live && sensor.room(value).is_some() {
             self.rooms.insert(sensor.id.clone(), reading);
         }
@@ -64,6 +71,7 @@ impl Readings {
     pub fn forget(&mut self, sensor: &SensorId) {
         self.values.remove(sensor);
         self.rooms.remove(sensor);
+        self.implausible.remove(sensor);
     }
 
     /// Takes a forecast that arrived.
@@ -90,6 +98,16 @@ impl Readings {
     /// kept may be of any age, and would count again after each start.
     pub fn of_room(&self, sensor: &SensorSpec, now: Now) -> Known {
         SensorReading::known(self.rooms.get(&sensor.id), sensor, now)
+    }
+
+    /// What a thermometer shows in place of a value that counts, if it is broken.
+    pub fn shown_by_broken(&self, sensor: &SensorSpec, now: Now) -> Option<SensorValue> {
+        let implausible = SensorReading::known(self.implausible.get(&sensor.id), sensor, now);
+        match (implausible, self.of(sensor, now)) {
+            (Known::Value(value, _), _) => Some(value),
+            (_, Known::Value(value, _)) => sensor.room(value).is_none().then_some(value),
+            _ => None,
+        }
     }
 
     /// When time alone changes what is known of a sensor.
@@ -127,6 +145,38 @@ impl Readings {
 mod tests {
     use super::*;
     use crate::sensor::{SensorSource, SensorTopic};
+
+    #[test]
+    fn an_implausible_value_is_none_and_does_not_count_longer() {
+        let sensor = SensorSpec {
+            id: "outdoor".parse().unwrap(),
+            source: SensorSource::Topic(SensorTopic {
+                topic: "weather/outdoor".to_owned(),
+                pointer: None,
+            }),
+            unit: "°C".into(),
+            stale_after: "30m".parse().unwrap(),
+        };
+        let now = |text: &str| Now {
+            wall: text.parse().unwrap(),
+            steady: Steady::at(text.parse().unwrap()),
+        };
+        let mut readings = Readings::default();
+        let record = |readings: &mut Readings, value, at| {
+            let value = SensorValue::Number(value);
+            readings.record(&sensor, value, now(at).steady, Arrival::Live);
+        };
+        record(&mut readings, 3.0, "2024-01-01T06:00:00Z");
+        record(&mut readings, -127.0, "2024-01-01T06:20:00Z");
+        let stale = now("2024-01-01T06:30:00Z");
+        let fresh = Known::Value(SensorValue::Number(3.0), stale.steady);
+        assert_eq!(readings.of(&sensor, now("2024-01-01T06:29:59Z")), fresh);
+        assert_eq!(readings.of(&sensor, stale), Known::Stale(stale.steady));
+        let broken = Some(SensorValue::Number(-127.0));
+        assert_eq!(readings.shown_by_broken(&sensor, stale), broken);
+        record(&mut readings, 4.0, "2024-01-01T06:30:00Z");
+        assert_eq!(readings.shown_by_broken(&sensor, stale), None);
+    }
 
     #[test]
     fn rule_10_a_value_is_stale_from_its_age_on() {

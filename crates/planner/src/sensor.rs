@@ -37,6 +37,20 @@ impl SensorSpec {
         }
     }
 
+    /// What no thermometer at all shows unless it is broken, outside of this, °C: a DS18B20 without its wire shows -127, other
+    /// programs the largest number that they have. A boiler or a stove is inside.
+    const OF_THERMOMETERS: std::ops::RangeInclusive<f64> = -100.0..=2000.0;
+
+    /// Whether a value can be one. Only of a temperature is known what it can be.
+    pub fn is_plausible(&self, value: SensorValue) -> bool {
+        match (value, &self.unit) {
+            (SensorValue::Number(degrees), Unit::Temperature(scale)) => {
+                Self::OF_THERMOMETERS.contains(&scale.temperature(degrees).celsius())
+            }
+            _ => true,
+        }
+    }
+
     /// What no thermometer of a room shows unless it is broken: outside of this, °C.
     const OF_ROOMS: std::ops::RangeInclusive<f64> = -40.0..=60.0;
 
@@ -314,11 +328,12 @@ impl fmt::Display for Scale {
 
 impl From<&str> for Unit {
     fn from(text: &str) -> Self {
-        match text.trim() {
-            "°C" | "C" | "℃" => Self::Temperature(Scale::Celsius),
-            "°F" | "F" | "℉" => Self::Temperature(Scale::Fahrenheit),
+        let text = text.trim();
+        match text.to_lowercase().as_str() {
+            "°c" | "c" | "℃" | "celsius" | "degc" => Self::Temperature(Scale::Celsius),
+            "°f" | "f" | "℉" | "fahrenheit" | "degf" => Self::Temperature(Scale::Fahrenheit),
             "%" => Self::Percent,
-            other => Self::Other(other.to_owned()),
+            _ => Self::Other(text.to_owned()),
         }
     }
 }
@@ -413,6 +428,29 @@ mod tests {
                 "{payload}"
             );
         }
+    }
+
+    #[test]
+    fn only_a_temperature_can_be_implausible() {
+        let plausible = |unit: &str, value| {
+            let spec = SensorSpec {
+                id: "boiler".parse().unwrap(),
+                source: SensorSource::Topic(sensor(None)),
+                unit: unit.into(),
+                stale_after: SensorSpec::DEFAULT_STALE_AFTER,
+            };
+            spec.is_plausible(SensorValue::Number(value))
+        };
+        for value in [-127.0, -100.1, 2000.1, 32767.0, -3276.8] {
+            assert!(!plausible("°C", value), "{value}");
+            assert!(["", "W", "%", "lx"].iter().all(|unit| plausible(unit, value)));
+        }
+        for value in [-80.0, 0.0, 85.0, 300.0, 1200.0] {
+            assert!(plausible("°C", value) && plausible("°F", value), "{value}");
+        }
+        assert!(!plausible("°F", -196.6));
+        // However the unit is written.
+        assert!(!plausible("Celsius", -127.0) && !plausible("degF", -196.6));
     }
 
     #[test]

@@ -213,6 +213,22 @@ async fn rule_10_a_stale_sensor_and_its_return_are_reported_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn rule_10_an_implausible_temperature_is_no_value() {
+    let mut simulation = simulation(conditional(WhenUnknown::Off), "2024-06-21T05:00:00").await;
+    simulation.publish("weather/outdoor", "-3").await;
+    while simulation.clock.now() < "2024-06-21T06:10:00Z".parse().unwrap() {
+        simulation.publish("weather/outdoor", "-127").await;
+        simulation.pass("1m").await;
+    }
+    assert_eq!(simulation.count(EventKind::SensorStale), 1);
+    assert_eq!(simulation.power("mats/1"), OFF);
+    simulation.publish("weather/outdoor", "-3").await;
+    simulation.pass("5s").await;
+    assert_eq!(simulation.count(EventKind::SensorBack), 1);
+    assert_eq!(simulation.power("mats/1"), ON);
+}
+
+#[tokio::test(start_paused = true)]
 async fn rule_03_a_clock_change_is_noticed_and_no_edge_fires_twice() {
     let mut simulation = simulation(morning(), "2024-06-21T05:00:00").await;
     simulation.clock.jump(jiff::SignedDuration::from_hours(2));

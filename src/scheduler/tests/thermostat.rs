@@ -385,23 +385,31 @@ const BROKEN: &str = "-127";
 
 #[tokio::test(start_paused = true)]
 async fn a_broken_thermometer_counts_as_silent() {
+    // The other one is what a DS18B20 shows before it measures.
+    for shown in [BROKEN, "85"] {
+        shows_only(shown).await;
+    }
+}
+
+async fn shows_only(shown: &str) {
     let mut simulation = simulation(heated(Vec::new()), 15.0).await;
     simulation.pass("5m").await;
     assert_eq!(simulation.power("heater"), ON);
     room(&mut simulation).silent = true;
     for _ in 0..11 {
-        simulation.publish("home/room", BROKEN).await;
+        simulation.publish("home/room", shown).await;
         simulation.pass("1m").await;
     }
     assert_eq!(simulation.power("heater"), OFF);
+    assert_eq!(simulation.count(EventKind::SensorStale), 1, "{shown}");
     let group = simulation.group();
     assert_eq!(
         (group.source, group.safety),
         (Source::Safety, SafetyState::Tripped)
     );
     let reason = group.reason.to_string();
-    let expected = "thermometer room -127 °C is not plausible since 06:1";
-    assert!(reason.starts_with(expected), "{reason}");
+    let expected = format!("thermometer room {shown} °C is not plausible since 06:1");
+    assert!(reason.starts_with(&expected), "{reason}");
     assert_eq!(simulation.violations, [""; 0]);
 }
 

@@ -197,14 +197,15 @@ pub(super) fn no_reading(
 /// That a thermometer has no value, or one that no room has.
 fn silent(inputs: &Inputs<'_>, thermostat: &Thermostat, since: Steady) -> String {
     let since = wall(inputs.now.wall_at(since), inputs);
-    match known(inputs, &thermostat.sensor) {
-        (Known::Value(value, _), unit) => {
-            format!(
-                "{} {value}{unit} is not plausible since {since}",
-                thermostat.sensor
-            )
+    let sensor = &thermostat.sensor;
+    let spec = spec(inputs, sensor);
+    let shown = spec.and_then(|spec| inputs.sensors().readings.shown_by_broken(spec, inputs.now));
+    match shown {
+        Some(value) => {
+            let (_, unit) = known(inputs, sensor);
+            format!("{sensor} {value}{unit} is not plausible since {since}")
         }
-        _ => format!("{} silent since {since}", thermostat.sensor),
+        None => format!("{sensor} silent since {since}"),
     }
 }
 
