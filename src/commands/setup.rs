@@ -17,12 +17,12 @@ use super::{ExitError, check::check, output, sources};
 use crate::{
     app::bridge::StartError,
     cli::{DiscoverArgs, SettingsArgs},
-    config::{self, Settings, Sources},
+    config::{self, Problems, Settings, Sources},
     devices::{Seen, find_devices, look},
     domain::devices::Credentials,
     migrate::free_slug,
     mqtt::{
-        link::{RetainedProbe, probe_retained},
+        link::{LinkFault, RetainedProbe, probe_retained},
         link_options,
     },
     system::{Secret, tasks::Tasks},
@@ -94,19 +94,22 @@ fn free_file(settings: &SettingsArgs) -> Result<PathBuf, ExitError> {
 }
 
 /// The settings so far, as the bridge reads them.
-fn read(answers: &SetupAnswers) -> Result<Settings, ExitError> {
-    Ok(config::load_or(&Sources::default(), &answers.text())?)
+fn read(answers: &SetupAnswers) -> Result<Settings, Problems> {
+    config::load_or(&Sources::default(), &answers.text())
 }
 
 async fn ask_broker(terminal: &mut Terminal, answers: &mut SetupAnswers) -> Result<(), ExitError> {
     output::print("MQTT broker\n")?;
+    let first = (answers.host.clone(), answers.port.clone());
+    // In brackets stands no answer that did not work.
+    let (mut host, mut port) = first.clone();
     loop {
         let question = "  host name or address, or none for the page alone";
-        answers.host = terminal.ask(question, &answers.host).await?;
+        answers.host = terminal.ask(question, &host).await?;
         if answers.is_without_broker() {
             return Ok(());
         }
-        answers.port = terminal.ask("  port", &answers.port).await?;
+        answers.port = terminal.ask("  port", &port).await?;
         answers.login = match terminal.ask("  username, if it requires one", "").await? {
             username if username.is_empty() => None,
             username => Some((username, terminal.ask_secret("  password").await?)),
@@ -115,6 +118,12 @@ async fn ask_broker(terminal: &mut Terminal, answers: &mut SetupAnswers) -> Resu
             Ok(settings) => settings,
             Err(problems) => {
                 output::print(&format!("  {problems}\n"))?;
+                let is_refused = |path| problems.0.iter().any(|problem| problem.path == path);
+                let offered = |path, answer: &String, first: &String| {
+                    if is_refused(path) { first } else { answer }.clone()
+                };
+                host = offered("mqtt.host", &answers.host, &first.0);
+                port = offered("mqtt.port", &answers.port, &first.1);
                 continue;
             }
         };
@@ -127,6 +136,12 @@ async fn ask_broker(terminal: &mut Terminal, answers: &mut SetupAnswers) -> Resu
             RetainedProbe::Failed(fault) => {
                 output::print(&format!("  The broker cannot be used: {fault}\n"))?;
                 if terminal.confirm("  Enter it again?", true).await? {
+                    let is_reached = matches!(fault, LinkFault::BadCredentials | LinkFault::NotAuthorized);
+                    (host, port) = if is_reached {
+                        (answers.host.clone(), answers.port.clone())
+                    } else {
+                        first.clone()
+                    };
                     continue;
                 }
             }
