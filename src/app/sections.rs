@@ -50,7 +50,12 @@ pub(super) fn open(
     history: EnergyHistory,
 ) -> Result<(Sections, Writer, Loaded), StateFileError> {
     let mut file = StateFile::open(location, clock)?;
-    let scheduler = file.section("scheduler");
+    let scheduler: Section<PersistedScheduler> = file.section("scheduler");
+    if file.is_restored() {
+        let mut kept = scheduler.get();
+        kept.mark_from_backup();
+        scheduler.set(kept);
+    }
     let devices = DeviceSections {
         energy: file.section("energy"),
         history,

@@ -175,7 +175,7 @@ pub(super) fn state_file(
     let (file, earlier) = match (configured, mqtt) {
         (Some(file), _) => (file, None),
         (None, mqtt) => {
-            let in_default = |name: &str| default_directory(sources).join(name);
+            let in_default = |name: &str| default_directory(sources, Path::is_dir).join(name);
             let earlier = in_default(EARLIER_STATE_FILE);
             let topic = mqtt.map(|mqtt| mqtt.base_topic.as_str().replace('/', "-"));
             let file = topic.map_or_else(|| earlier.clone(), |topic| in_default(&(topic + STATE_FILE)));
@@ -192,10 +192,55 @@ pub(super) fn state_file(
     Ok((file, earlier))
 }
 
-fn default_directory(sources: &Sources) -> &Path {
+/// Where the package has the settings, and where its service keeps the state.
+const SERVICE_DIRECTORIES: [&str; 2] = ["/etc/tapo2mqtt", "/var/lib/tapo2mqtt"];
+
+/// A command that is started by hand works with the state of the service, although only the service has what systemd provides.
+fn default_directory(sources: &Sources, is_directory: impl Fn(&Path) -> bool) -> &Path {
     // systemd separates several state directories with colons; the first is ours.
     let provided = sources
         .variable("STATE_DIRECTORY")
         .and_then(|list| list.split(':').next());
-    provided.map_or_else(|| sources.directory(), Path::new)
+    let [of_settings, of_state] = SERVICE_DIRECTORIES.map(Path::new);
+    let settings = sources.directory();
+    let of_service = || (settings == of_settings && is_directory(of_state)).then_some(of_state);
+    provided.map(Path::new).or_else(of_service).unwrap_or(settings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn by_hand_the_state_is_where_the_service_has_it() {
+        let directory = |file: &str, provided: Option<&str>, exists: bool| {
+            let sources = Sources {
+                file: Some(file.into()),
+                environment: provided
+                    .map(|directory| ("STATE_DIRECTORY".to_owned(), directory.to_owned()))
+                    .into_iter()
+                    .collect(),
+            };
+            let is_directory = |path: &Path| exists && path == Path::new("/var/lib/tapo2mqtt");
+            default_directory(&sources, is_directory).to_owned()
+        };
+        let file = "/etc/tapo2mqtt/tapo2mqtt.toml";
+        for (file, provided, exists, expected) in [
+            (
+                file,
+                Some("/var/lib/attic:/var/lib/other"),
+                true,
+                "/var/lib/attic",
+            ),
+            (file, None, true, "/var/lib/tapo2mqtt"),
+            (file, None, false, "/etc/tapo2mqtt"),
+            ("/srv/tapo2mqtt.toml", None, true, "/srv"),
+        ] {
+            assert_eq!(
+                directory(file, provided, exists),
+                Path::new(expected),
+                "{file} {provided:?}"
+            );
+        }
+    }
 }

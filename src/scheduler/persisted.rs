@@ -82,6 +82,13 @@ impl PersistedScheduler {
         }
     }
 
+    /// It is a backup that was taken over: nobody has seen since what its runs became.
+    pub fn mark_from_backup(&mut self) {
+        for relay in self.relays.values_mut() {
+            relay.run.mark_from_backup();
+        }
+    }
+
     /// What version 0.1.0 kept by name, under relays that are identified when their devices are reached.
     #[must_use]
     pub fn upgraded(mut self, settings: &Rules, relays: &Relays) -> Self {

@@ -3,13 +3,15 @@
 use std::{
     ffi::OsStr,
     fs::{self, File, OpenOptions},
-    io::{self, Write as _},
+    io::{self, Read as _, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
 use crate::system::files;
 
+/// What a new state file needs at least.
+const SMALLEST: u64 = 16 << 10;
 /// More than any state. What is longer is not ours.
 const LARGEST: u64 = 64 << 20;
 /// As many links as Linux follows.
@@ -54,9 +56,17 @@ impl DiskFile {
 
     /// Whether it could be replaced now. Leaves nothing behind, and does not disturb a bridge that runs.
     pub(super) fn try_replace(&self) -> io::Result<()> {
-        let temporary = with_suffix(&self.file()?, ".test");
-        create(&temporary)?;
-        fs::remove_file(temporary)
+        let file = self.file()?;
+        let temporary = with_suffix(&file, ".test");
+        let mut new = create(&temporary)?;
+        // A disk that is full takes an empty file.
+        let size = file
+            .metadata()
+            .map_or(0, |file| file.len())
+            .clamp(SMALLEST, LARGEST);
+        let written = io::copy(&mut io::repeat(b' ').take(size), &mut new).and_then(|_| new.sync_all());
+        fs::remove_file(temporary)?;
+        written
     }
 
     /// Renames it to `state.json.broken`, or with a number if that exists: what was set aside earlier is kept too.

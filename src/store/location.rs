@@ -2,6 +2,7 @@
 
 use std::{
     fs, io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -133,6 +134,20 @@ impl StateLocation {
     pub fn restore(&self, backup: &[u8]) -> Result<PathBuf, String> {
         self.check_backup(backup)?;
         let to = self.beside(".restore");
+        // What root writes there the bridge could not take over, and root follows no links of others.
+        let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let owner = folder
+            .unwrap_or(Path::new("."))
+            .metadata()
+            .map(|folder| folder.uid());
+        if let Ok(owner @ 1..) = owner
+            && rustix::process::geteuid().is_root()
+        {
+            return Err(format!(
+                "{} belongs to the user of the bridge; restore as that user (sudo -u '#{owner}')",
+                to.with_file_name("").display()
+            ));
+        }
         replace_file(&to, backup).map_err(|error| format!("{} cannot be written: {error}", to.display()))?;
         Ok(to)
     }
@@ -142,18 +157,21 @@ impl StateLocation {
         self.beside(".before-restore")
     }
 
-    /// Takes a backup over that waits for the start. One that is not for this bridge stays where it is.
-    pub(super) fn take_backup(&self) {
+    /// Takes a backup over that waits for the start; says whether there was one. One that is not for this bridge stays where it
+    /// is.
+    pub(super) fn take_backup(&self) -> bool {
         let waiting = self.beside(".restore");
         let backup = match DiskFile::new(waiting.clone()).read() {
-            Ok(None) => return,
+            Ok(None) => return false,
             Ok(Some(backup)) => Ok(backup),
             Err(error) => Err(error.to_string()),
         };
-        match backup.and_then(|backup| self.replace_by(&backup, &waiting)) {
+        let taken = backup.and_then(|backup| self.replace_by(&backup, &waiting));
+        match &taken {
             Ok(()) => info!(file = %self.file.display(), "state restored"),
             Err(why) => warn!(file = %waiting.display(), %why, "not restored"),
         }
+        taken.is_ok()
     }
 
     /// A power cut between the steps costs nothing: the backup waits until the last one.
@@ -174,7 +192,11 @@ impl StateLocation {
         if !is_object {
             return Err("it is no state of a bridge".to_owned());
         }
-        match Envelope::decode(backup)?.other_bridge(&self.base_topic) {
+        let envelope = Envelope::decode(backup)?;
+        if envelope.sections.is_empty() {
+            return Err("it has nothing in it".to_owned());
+        }
+        match envelope.other_bridge(&self.base_topic) {
             Some(theirs) => Err(format!("it belongs to the bridge with base topic {theirs:?}")),
             None => Ok(()),
         }

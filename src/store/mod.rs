@@ -73,6 +73,7 @@ pub struct StateFile {
     sections: Vec<(&'static str, Box<dyn Encode>)>,
     progress: Progress,
     clock: Clock,
+    is_restored: bool,
 }
 
 impl StateFile {
@@ -81,9 +82,7 @@ impl StateFile {
     /// # Errors
     /// If going on would overwrite what cannot be read or belongs to another bridge.
     pub fn open(location: Option<StateLocation>, clock: &Clock) -> Result<Self, StateFileError> {
-        if let Some(location) = &location {
-            location.take_backup();
-        }
+        let is_restored = location.as_ref().is_some_and(StateLocation::take_backup);
         let found = location
             .as_ref()
             .map_or(Ok(FoundState::Nothing), StateLocation::read)?;
@@ -111,7 +110,13 @@ impl StateFile {
             sections: Vec::new(),
             progress: Progress::default(),
             clock: clock.clone(),
+            is_restored,
         })
+    }
+
+    /// Whether it is a backup that was taken over at this start: what it says may be old.
+    pub fn is_restored(&self) -> bool {
+        self.is_restored
     }
 
     /// The part under a name; one that is missing is empty. Of one that is damaged, what can be read is there.

@@ -3,12 +3,13 @@
 use std::{fs, path::Path};
 
 use serde_json::{Value, json};
+use tapo_simulator::{Profile, Simulator};
 
 use crate::{
     mosquitto::Mosquitto,
     packaging::repository,
     probe::Probe,
-    process::{Home, STATE_FILE, mqtt, online, request},
+    process::{Home, STATE_FILE, mqtt, online, request, settings},
 };
 
 /// Settings and state of each version. Those of a release stay as they are.
@@ -150,4 +151,53 @@ async fn a_backup_is_taken_over_at_the_next_start() {
         assert_eq!(code, Some(1), "{text}");
         assert!(text.contains(why), "{text}");
     }
+}
+
+#[tokio::test]
+async fn a_backup_of_a_run_that_ended_reports_no_limit() {
+    let broker = Mosquitto::start().await;
+    let probe = broker.probe().await;
+    probe.subscribe("tapo2mqtt/#").await;
+    let plug = Simulator::plug(Profile::P110).start().await.unwrap();
+    let group = "[[group]]\nid = \"all\"\noutlets = [\"heater\"]\nsafety = { max_on = \"1s\", cooldown = \"none\" }\n";
+    let home = Home::new(&(settings(broker.address(), &[("heater", plug.address())]) + group));
+    let process = home.start();
+    online(&probe).await;
+    let is_online = |state: &str| state.contains("online");
+    probe.expect("tapo2mqtt/heater/availability", is_online).await;
+    let backup = loop {
+        probe.forget();
+        probe.publish("tapo2mqtt/heater/set", "ON").await;
+        let backup = request(&probe, "backup", "").await.to_string();
+        // While it is on: the limit may be faster than a busy machine.
+        if backup.contains("on_since") {
+            break backup;
+        }
+    };
+    // The run is over, and so is the limit of it.
+    let is_trip = |event: &str| event.contains("safety_trip");
+    probe.expect("tapo2mqtt/bridge/event", is_trip).await;
+    let off = r#"{"state":"OFF","transaction":"off"}"#;
+    probe.publish("tapo2mqtt/heater/set", off).await;
+    let is_done = |response: &str| response.contains("\"transaction\":\"off\"");
+    probe.expect("tapo2mqtt/heater/response", is_done).await;
+    process.stop().await.in_order();
+
+    let file = home.file().with_file_name("backup.json");
+    fs::write(&file, backup).unwrap();
+    let (code, text) = restore(&home, &file).await;
+    assert_eq!(code, Some(0), "{text}");
+    probe.forget();
+    let process = home.start();
+    process.wrote("state restored").await;
+    probe
+        .expect("tapo2mqtt/heater", |state| state.contains("\"state\":\"OFF\""))
+        .await;
+    request(&probe, "health", "").await;
+    for seen in probe.history() {
+        let text = seen.text();
+        let is_limited = is_trip(&text) || text.contains("\"source\":\"safety\"");
+        assert!(!is_limited, "{}: {text}", seen.topic);
+    }
+    process.stop().await.in_order();
 }

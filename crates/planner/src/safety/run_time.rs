@@ -29,6 +29,9 @@ pub struct RunTime {
     /// Until when a thermostat lets it run without another reading of its thermometer.
     #[serde(skip_serializing_if = "Option::is_none")]
     lease: Option<Steady>,
+    /// Whether the run is that of a backup, and the relay was not seen since.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    from_backup: bool,
     /// The start of the run that the last seen OFF ended.
     #[serde(skip)]
     last_run: Option<Steady>,
@@ -119,8 +122,26 @@ impl RunTime {
         self.lease = Some(until);
     }
 
+    /// As a backup has it. Whether its run went on is not known before the relay is seen: until then no limit is reached. One
+    /// that is on then has run all the time, one that is off has ended its run at a time that nobody knows.
+    pub fn mark_from_backup(&mut self) {
+        self.from_backup = self.on_since.is_some();
+    }
+
+    /// Without a run that nobody saw.
+    fn seen(&self) -> Self {
+        Self {
+            on_since: self.on_since.filter(|_| !self.from_backup),
+            ..*self
+        }
+    }
+
     /// Takes a reading of the relay.
     pub fn observe(&mut self, report: Report, zone: &TimeZone) {
+        if report.power == Power::Off {
+            *self = self.seen();
+        }
+        self.from_backup = false;
         match report.power {
             Power::On => self.seen_on(report),
             Power::Off => self.seen_off(report.at, zone),
@@ -171,7 +192,10 @@ impl RunTime {
         if let Some(day) = self.day.as_mut().filter(|day| day.is_far_ahead(start)) {
             day.start = start;
         }
-        let due = self.due(limits, now, zone).filter(|due| due.at <= now.steady)?;
+        let due = self
+            .seen()
+            .due(limits, now, zone)
+            .filter(|due| due.at <= now.steady)?;
         if self.tripped.is_some() {
             return None;
         }
@@ -209,7 +233,8 @@ impl RunTime {
     /// What the limits decide now. [`RunTime::advance`] need not have been called: a limit that is reached blocks either
     /// way.
     pub fn verdict(&self, limits: &Limits, now: Now, zone: &TimeZone) -> Verdict {
-        let due = self.due(limits, now, zone);
+        let seen = self.seen();
+        let due = seen.due(limits, now, zone);
         let blocks = [
             self.trip_block(now),
             due.filter(|due| due.at <= now.steady).map(|due| Block {
@@ -217,7 +242,7 @@ impl RunTime {
                 since: now.wall_at(due.at),
                 until: None,
             }),
-            self.day_block(limits, now, zone),
+            seen.day_block(limits, now, zone),
             self.pause_block(limits, now),
         ];
         let longest = blocks

@@ -418,3 +418,27 @@ fn an_on_knows_beforehand_how_long_it_may_last() {
     assert_eq!(due.cause, Cause::MaxOnPerDay);
     assert_eq!(due.at.since(outlet.now.steady), SignedDuration::from_mins(30));
 }
+
+#[test]
+fn a_run_of_a_backup_counts_once_it_is_seen() {
+    for power in [Power::Off, Power::On] {
+        let mut outlet = Outlet::new(Limits {
+            max_on: limit("6h"),
+            max_on_per_day: limit("8h"),
+            ..Limits::default()
+        });
+        outlet.on();
+        outlet.account.mark_from_backup();
+        outlet.pass("10h");
+        assert_eq!((outlet.advance(), outlet.refused()), (None, None));
+        // Also after another restart.
+        let kept = serde_json::to_string(&outlet.account).unwrap();
+        outlet.account = serde_json::from_str(&kept).unwrap();
+        outlet.reports(power, None);
+        let tripped = (power == Power::On).then_some(Cause::MaxOn);
+        assert_eq!(outlet.advance(), tripped, "{power:?}");
+        assert_eq!(outlet.refused().is_some(), power == Power::On, "{power:?}");
+        let kept = serde_json::to_string(&outlet.account).unwrap();
+        assert!(!kept.contains("backup"), "{kept}");
+    }
+}
