@@ -189,7 +189,7 @@ mod tests {
         let diagnostics = empty()
             .with("health.json", json!({ "state": "online" }))
             .with_log(vec!["first".to_owned(), "second".to_owned()]);
-        let files = unpacked(diagnostics.into_zip().unwrap());
+        let files = unpacked(diagnostics.into_zip().unwrap()).unwrap();
         let names: Vec<&str> = files.keys().map(String::as_str).collect();
         assert_eq!(names, ["about.json", "health.json", "log.txt", "settings.json"]);
         assert_eq!(files["log.txt"], "first\nsecond\n");
@@ -212,7 +212,7 @@ mod tests {
         let problems = load_or(&sources, "").unwrap_err();
         let texts = crate::config::texts(&sources);
         let diagnostics = Diagnostics::of_problems(&problems, &texts, Timestamp::UNIX_EPOCH);
-        let files = unpacked(diagnostics.into_zip().unwrap());
+        let files = unpacked(diagnostics.into_zip().unwrap()).unwrap();
         let all: String = files.values().map(String::as_str).collect();
         assert!(!all.contains("anna") && !all.contains("hunter2"), "{all}");
         let found: Value = serde_json::from_str(&files["problems.json"]).unwrap();
@@ -233,7 +233,7 @@ mod tests {
         let events: Vec<Value> = (0..3000).map(message).collect();
         let zip = empty().with("events.json", json!(events)).into_zip().unwrap();
         assert!(zip.len() <= ZIP_MAX, "{}", zip.len());
-        let files = unpacked(zip);
+        let files = unpacked(zip).unwrap();
         let about: Value = serde_json::from_str(&files["about.json"]).unwrap();
         let kept: Vec<Value> = serde_json::from_str(&files["events.json"]).unwrap();
         assert_eq!(kept, events[..kept.len()]);

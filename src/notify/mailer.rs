@@ -30,7 +30,7 @@ use tokio_rustls::TlsConnector;
 use super::{
     bounded_stream::BoundedStream,
     notice::{Notice, NotifyMessage},
-    sender::Answer,
+    sender::SentAnswer,
 };
 use crate::{
     config::{MailEncryption, MailServer},
@@ -100,7 +100,11 @@ impl Mailer {
     }
 
     /// Sends one message. Returns what was answered.
-    pub(super) async fn send(&self, message: &NotifyMessage, notices: &[Notice]) -> Result<Answer, String> {
+    pub(super) async fn send(
+        &self,
+        message: &NotifyMessage,
+        notices: &[Notice],
+    ) -> Result<SentAnswer, String> {
         let mail = self.compose(message, notices)?;
         let delivered = timeout(TIMEOUT, self.deliver(&mail)).await;
         let (answer, mut connection) =
@@ -109,7 +113,7 @@ impl Mailer {
         Ok(answer)
     }
 
-    async fn deliver(&self, mail: &Message) -> Result<(Answer, AsyncSmtpConnection), String> {
+    async fn deliver(&self, mail: &Message) -> Result<(SentAnswer, AsyncSmtpConnection), String> {
         let tcp = TcpStream::connect((self.host.as_str(), self.port)).await;
         let tcp = tcp.map_err(|error| root_cause(&error))?;
         let hello = hello(tcp.local_addr().map_err(|error| root_cause(&error))?.ip());
@@ -141,7 +145,7 @@ impl Mailer {
         &self,
         connection: &mut AsyncSmtpConnection,
         mail: &Message,
-    ) -> Result<Answer, String> {
+    ) -> Result<SentAnswer, String> {
         if let Some(login) = &self.login {
             let logged_in = connection.auth(DEFAULT_MECHANISMS, login).await;
             logged_in.map_err(|error| why(&error))?;
@@ -166,7 +170,7 @@ impl Mailer {
         }
         connection.command(Data).await.map_err(|error| why(&error))?;
         let taken = connection.message(&mail.formatted()).await;
-        Ok(Answer {
+        Ok(SentAnswer {
             text: format!("SMTP {}", taken.map_err(|error| why(&error))?.code()),
             refused: refused.map(|refused| format!("{refused}, and sent to the others; check to")),
         })

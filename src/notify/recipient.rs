@@ -9,7 +9,7 @@ use tracing::{info, warn};
 use super::{
     conditions::Conditions,
     ledger::NotifyLedger,
-    sender::{Answer, Sender},
+    sender::{Sender, SentAnswer},
 };
 use crate::{config::NotifyTarget, domain::notify_metrics::NotifyMetrics};
 use planner::{Now, Steady};
@@ -29,7 +29,7 @@ pub(super) type Attempt = Pin<Box<dyn Future<Output = (usize, Attempted)> + Send
 /// The result of an attempt, and what was sent with it.
 #[derive(Debug)]
 pub(super) struct Attempted {
-    result: Result<Answer, String>,
+    result: Result<SentAnswer, String>,
     notices: usize,
     left_out: u64,
 }
@@ -126,7 +126,7 @@ impl Recipient {
         self.is_sending = false;
         let id = self.id();
         match attempted.result {
-            Ok(Answer { text, refused }) => {
+            Ok(SentAnswer { text, refused }) => {
                 let count = attempted.notices;
                 info!(notify = id, notifications = count, answer = text, "notified");
                 self.metrics.update(id, |health| {

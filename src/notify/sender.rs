@@ -22,7 +22,7 @@ pub struct Sender {
 
 /// What a server answered that took a message.
 #[derive(Debug)]
-pub struct Answer {
+pub struct SentAnswer {
     /// Its code.
     pub text: String,
     /// The recipients that it did not take.
@@ -64,7 +64,7 @@ impl Sender {
     }
 
     /// Sends notifications in one message. Returns what was answered.
-    pub(super) async fn send(self, notices: Vec<Notice>, left_out: u64) -> Result<Answer, String> {
+    pub(super) async fn send(self, notices: Vec<Notice>, left_out: u64) -> Result<SentAnswer, String> {
         let message = NotifyMessage::of(&self.bridge, &notices, left_out);
         let answer = match &self.way {
             Way::Http {
@@ -80,7 +80,7 @@ impl Sender {
                     .post_json(&request.url, header, request.body.to_string())
                     .await;
                 let status = sent.map_err(|error| error.to_string())?;
-                Answer {
+                SentAnswer {
                     text: format!("HTTP {status}"),
                     refused: None,
                 }
@@ -96,7 +96,7 @@ impl Sender {
 ///
 /// # Errors
 /// Why it was not sent.
-pub async fn send_test(bridge: &str, target: &NotifyTarget, clock: &Clock) -> Result<Answer, String> {
+pub async fn send_test(bridge: &str, target: &NotifyTarget, clock: &Clock) -> Result<SentAnswer, String> {
     Sender::new(bridge, target)?
         .send(vec![Notice::test(clock.read())], 0)
         .await

@@ -153,7 +153,7 @@ async fn diagnostics_say_what_happened_and_nothing_private() {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    let files = unpacked(output.stdout);
+    let files = unpacked(output.stdout).unwrap();
     let of_devices = [
         ("MAC", plug.mac()),
         ("id of the device", plug.device_id().to_owned()),
@@ -188,7 +188,7 @@ async fn diagnostics_say_what_happened_and_nothing_private() {
     process.stop().await.in_order();
     let mut command = home.program(&["--config", SETTINGS_FILE, "diagnostics"]);
     command.envs(environment);
-    let files = unpacked(command.output().await.unwrap().stdout);
+    let files = unpacked(command.output().await.unwrap().stdout).unwrap();
     assert_nothing_private(&files, &of_devices);
     let source = parsed(&files, "about.json")["source"]
         .as_str()

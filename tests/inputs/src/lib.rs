@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    io::{Cursor, Read as _},
+    io::{self, Cursor, Read as _},
 };
 
 use proptest::prelude::*;
@@ -69,16 +69,17 @@ pub fn damaged(whole: Vec<u8>) -> impl Strategy<Value = Vec<u8>> {
 
 /// The files of a ZIP file, which are texts.
 ///
-/// # Panics
+/// # Errors
 /// It is none.
-pub fn unpacked(zip: Vec<u8>) -> BTreeMap<String, String> {
-    let mut archive = ZipArchive::new(Cursor::new(zip)).unwrap();
-    let files = 0..archive.len();
-    let file = |index| {
-        let mut file = archive.by_index(index).unwrap();
+pub fn unpacked(zip: Vec<u8>) -> io::Result<BTreeMap<String, String>> {
+    let mut archive = ZipArchive::new(Cursor::new(zip)).map_err(io::Error::other)?;
+    let mut files = BTreeMap::new();
+    for index in 0..archive.len() {
+        let mut file = archive.by_index(index).map_err(io::Error::other)?;
         let mut text = String::new();
-        file.read_to_string(&mut text).unwrap();
-        (file.name().unwrap().into_owned(), text)
-    };
-    files.map(file).collect()
+        file.read_to_string(&mut text)?;
+        let name = file.name().map_err(io::Error::other)?.into_owned();
+        files.insert(name, text);
+    }
+    Ok(files)
 }
