@@ -76,7 +76,7 @@ impl Sensors {
                         self.take(spec, value, (now.steady, arrival), now, &mut received);
                     }
                 }
-                Err(error) => self.refuse(spec, error.to_string()),
+                Err(error) => self.refuse(spec, &error.to_string()),
             }
         }
         received
@@ -94,7 +94,7 @@ impl Sensors {
         debug!(sensor = %spec.id, %value, "sensor value");
         if !spec.is_plausible(value) {
             self.readings.record(spec, value, at, arrival);
-            return self.refuse(spec, format!("{value} {} is not plausible", spec.unit));
+            return self.refuse(spec, &format!("{value} {} is not plausible", spec.unit));
         }
         self.errors.remove(&spec.id);
         let known = self.values.insert(spec.id.clone(), value);
@@ -110,9 +110,9 @@ impl Sensors {
     }
 
     /// It sent something without a value.
-    fn refuse(&mut self, spec: &SensorSpec, why: String) {
-        let before = self.errors.insert(spec.id.clone(), why.clone());
-        if before.as_ref() != Some(&why) {
+    fn refuse(&mut self, spec: &SensorSpec, why: &str) {
+        let before = self.errors.insert(spec.id.clone(), why.to_owned());
+        if before.as_deref() != Some(why) {
             warn!(sensor = %spec.id, source = %spec.source, why, "no value from this sensor; its last value counts until it is stale");
         }
     }
