@@ -193,11 +193,9 @@ impl StateLocation {
             return Err("it is no state of a bridge".to_owned());
         }
         let envelope = Envelope::decode(backup)?;
-        if envelope.sections.is_empty() {
-            return Err("it has nothing in it".to_owned());
-        }
         match envelope.other_bridge(&self.base_topic) {
             Some(theirs) => Err(format!("it belongs to the bridge with base topic {theirs:?}")),
+            None if envelope.sections.is_empty() => Err("it has nothing in it".to_owned()),
             None => Ok(()),
         }
     }

@@ -509,18 +509,15 @@ async fn discover_check_and_the_manual_say_the_same() {
 #[tokio::test]
 async fn check_sees_a_disk_that_takes_no_state() {
     let home = Home::new(&mqtt_only(dead_address()));
-    for (limit, expected) in [("unlimited", "ok"), ("0", "failed")] {
+    let file = home.file().with_file_name(STATE_FILE).display().to_string();
+    for (limit, expected, shown) in [("unlimited", "ok", file.as_str()), ("0", "failed", STATE_FILE)] {
         // As on a full disk, an empty file can be made.
         let script = format!("trap '' XFSZ; ulimit -f {limit}; exec \"$0\" \"$@\"");
         let mut shell = home.program_at("/bin/sh".as_ref(), &["-c", &script, PROGRAM]);
         let command = shell.args(["--config", SETTINGS_FILE, "check"]);
         let table = printed(&timeout(PATIENCE, command.output()).await.unwrap().unwrap());
         let row = table.lines().find(|line| line.starts_with("state file")).unwrap();
-        let file = home.file().with_file_name(STATE_FILE);
-        assert!(
-            row.contains(expected) && row.contains(&file.display().to_string()),
-            "{limit}: {row}"
-        );
+        assert!(row.contains(expected) && row.contains(shown), "{limit}: {row}");
         assert_eq!(home.files(), [SETTINGS_FILE]);
     }
 }

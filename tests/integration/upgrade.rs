@@ -145,6 +145,7 @@ async fn a_backup_is_taken_over_at_the_next_start() {
             "base topic \"garden\"",
         ),
         ("[1]", "no state of a bridge"),
+        (r#"{"version": 1}"#, "nothing in it"),
     ] {
         fs::write(&file, content).unwrap();
         let (code, text) = restore(&home, &file).await;
