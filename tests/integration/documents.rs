@@ -5,6 +5,7 @@
 
 use std::{
     fs,
+    net::Ipv4Addr,
     path::{Path, PathBuf},
 };
 
@@ -18,6 +19,8 @@ use tapo2mqtt::{
     },
     mqtt::decode::{DecodeContext, Decoded, decode, decode_request, decode_switch},
 };
+
+use crate::mosquitto;
 
 /// What people type beside our own program. A name that is missing here is a typing error, or to be added.
 const ORDINARY: [&str; 39] = [
@@ -180,7 +183,16 @@ fn load(text: &str, format: &str) -> Result<Settings, String> {
 fn load_exactly(text: &str, format: &str) -> Result<Settings, String> {
     let directory = tempfile::tempdir().unwrap();
     let secret = directory.path().join("file");
-    fs::write(&secret, "content").unwrap();
+    let is_certificate = text.contains("cert_file");
+    fs::write(
+        &secret,
+        if is_certificate {
+            certificate()
+        } else {
+            "content".to_owned()
+        },
+    )
+    .unwrap();
     let calendar = include_str!("../../config/examples/holidays.ics");
     fs::write(directory.path().join("holidays.ics"), calendar).unwrap();
     // Files of the reader's machine are not on this one.
@@ -203,6 +215,14 @@ fn load_exactly(text: &str, format: &str) -> Result<Settings, String> {
         environment: Vec::new(),
     };
     config::load(&sources).map_err(|problems| problems.to_string())
+}
+
+/// A certificate and its key, in one file.
+fn certificate() -> String {
+    let directory = tempfile::tempdir().unwrap();
+    mosquitto::certificates(directory.path(), Ipv4Addr::LOCALHOST);
+    let part = |name: &str| fs::read_to_string(directory.path().join(name)).unwrap();
+    part("client.crt") + &part("client.key")
 }
 
 /// The lines of a shell, without prompts and with continued lines joined. Where there are prompts, the other lines
