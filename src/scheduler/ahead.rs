@@ -4,8 +4,12 @@ use jiff::Timestamp;
 use planner::{
     OutletPath, Power, Steady,
     forecast::{MemberOutlook, Outlook},
-    plan::{Inputs, Memory, OutletPlan, Rule, ThermostatPlan, Vacation},
+    overrides::Override,
+    plan::{Inputs, Memory, OutletPlan, Rule, Source, ThermostatPlan, Vacation},
+    readings::Known,
     rules::{Group, Limits},
+    safety::RunTime,
+    sensor::SensorValue,
 };
 
 use super::name_map::NameMap;
@@ -27,18 +31,23 @@ pub(super) struct Ahead {
 struct Prospects {
     /// Conditions also of schedules that are not active now.
     memory: Memory,
+    /// What its sensors say now: a condition may go by it later only, and then goes by no value that is stale.
+    values: Vec<Option<SensorValue>>,
     vacation: Vacation,
     /// Which forecast there is.
     weather: Option<Steady>,
 }
 
-/// What the outlook of one member follows from: its plan, without the texts.
+/// What the outlook of one member follows from: what it is, has run and is overridden to, and its plan without the texts.
 #[derive(Debug, Clone, PartialEq)]
 struct Prospect {
     observed: Option<Power>,
+    run_time: RunTime,
+    overridden: Option<Override>,
     desired: Option<Power>,
     wanted: Option<Power>,
     keeps_state: bool,
+    source: Source,
     rule: Option<Rule>,
     wake: Option<Timestamp>,
     override_until: Option<Timestamp>,
@@ -60,11 +69,12 @@ impl Ahead {
         plans: &NameMap<OutletPath, OutletPlan>,
         inputs: &Inputs<'_>,
     ) {
-        let prospect = |path: &OutletPath| Some(Prospect::new(plans.get(path)?, inputs.observed.get(path)));
+        let prospect = |path: &OutletPath| Some(Prospect::new(path, plans.get(path)?, inputs));
         let each: Option<Vec<Prospect>> = group.outlets.iter().map(prospect).collect();
         let Some(each) = each else { return };
         let prospects = Prospects {
             memory: inputs.memory.clone(),
+            values: values(group, inputs),
             vacation: inputs.vacation,
             weather: inputs.readings.weather().map(|weather| weather.answered().steady),
         };
@@ -96,13 +106,31 @@ impl Ahead {
     }
 }
 
+/// What the sensors of a group say, in the order of the rules.
+fn values(group: &Group, inputs: &Inputs<'_>) -> Vec<Option<SensorValue>> {
+    let asked = group.sensors();
+    let specs = inputs
+        .rules
+        .sensors
+        .iter()
+        .filter(|spec| asked.contains(&spec.id));
+    let value = |spec| match inputs.readings.of(spec, inputs.now) {
+        Known::Value(value, _) => Some(value),
+        Known::Stale(_) | Known::Never => None,
+    };
+    specs.map(value).collect()
+}
+
 impl Prospect {
-    fn new(plan: &OutletPlan, observed: Option<&Power>) -> Self {
+    fn new(path: &OutletPath, plan: &OutletPlan, inputs: &Inputs<'_>) -> Self {
         Self {
-            observed: observed.copied(),
+            observed: inputs.observed.get(path).copied(),
+            run_time: inputs.safety.run_time(path),
+            overridden: inputs.overrides.get(path).copied(),
             desired: plan.desired,
             wanted: plan.wanted,
             keeps_state: plan.keeps_state,
+            source: plan.source,
             rule: plan.rule.clone(),
             wake: plan.wake,
             override_until: plan.override_until,

@@ -100,6 +100,8 @@ impl<'a> Cycle<'a> {
         }
         for change in changes {
             self.state.report_sensor(&change, self.now);
+            // What its groups will do, also outside of their windows.
+            self.state.mark_asking(change.sensor());
         }
         if let Some(sensors) = self.state.sensors.take_changed(&self.rules, self.now) {
             self.state.update(SchedulerUpdate::Sensors(sensors));

@@ -259,7 +259,7 @@ impl GroupState {
                 self.remembered.remove(&schedule.id);
             }
         }
-        self.ahead = Ahead::default();
+        self.forget_outlook();
     }
 
     /// A member is called something else.
@@ -285,6 +285,11 @@ impl GroupState {
     /// What comes next if nothing else happens; `None` before the first look.
     pub fn outlook(&self) -> Option<&Outlook> {
         self.ahead.outlook()
+    }
+
+    /// Times of the clock on the wall mean something else.
+    pub fn forget_outlook(&mut self) {
+        self.ahead = Ahead::default();
     }
 
     /// Works out what comes next.

@@ -253,6 +253,9 @@ impl Scheduler {
             "system clock changed by {} s",
             by.as_secs()
         );
+        for group in self.state.groups.values_mut() {
+            group.forget_outlook();
+        }
         self.state.mark_all();
     }
 }

@@ -43,6 +43,15 @@ pub enum SensorChange {
     Back(SensorId),
 }
 
+impl SensorChange {
+    /// Which sensor.
+    pub fn sensor(&self) -> &SensorId {
+        match self {
+            Self::Stale(id) | Self::Back(id) => id,
+        }
+    }
+}
+
 /// What a payload was for the sensors on its topic.
 #[derive(Debug, Default)]
 pub struct Received {

@@ -643,6 +643,17 @@ impl State {
             .extend(alone.map(|(relay, _)| Subject::Outlet(relay.clone())));
     }
 
+    /// The groups that ask a sensor are looked at.
+    pub fn mark_asking(&mut self, sensor: &SensorId) {
+        let rules = self.rules.in_force();
+        let positions = self.rules.asking(std::slice::from_ref(sensor));
+        let groups = positions
+            .into_iter()
+            .filter_map(|position| rules.groups.get(position));
+        self.dirty
+            .extend(groups.map(|group| Subject::Group(group.id.clone())));
+    }
+
     /// Relays of an earlier run without a name are looked at: most need not be remembered.
     pub(super) fn mark_nameless(&mut self) {
         let named: BTreeSet<&RelayId> = self.names.values().collect();

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use jiff::tz::TimeZone;
+use jiff::{Timestamp, tz::TimeZone};
 use serde_json::json;
 
 use super::simulation::Simulation;
@@ -17,7 +17,7 @@ use planner::{
     condition::WhenUnknown,
     overrides::Lifetime,
     plan::{Source, Vacation},
-    rules::{Group, OnExternalChange, Rules},
+    rules::{Group, Limit, Limits, OnExternalChange, Rules},
     testing::{Site, freezing, group, schedule},
 };
 
@@ -550,12 +550,6 @@ async fn rule_13_a_sensor_that_goes_on_publishes_changes_nothing() {
     simulation.publish("weather/outdoor", "-1").await;
     simulation.pass("6s").await;
     let eight = Some("2024-06-21T08:00:00Z".parse().unwrap());
-    let next = |simulation: &Simulation| {
-        (
-            simulation.standing("mats/1").next_change,
-            simulation.group().next_change,
-        )
-    };
     assert_eq!(next(&simulation), (eight, eight));
     assert_eq!(simulation.group().next_state, Some(OFF));
     let shown = (simulation.outlets.clone(), simulation.groups.clone());
@@ -571,4 +565,66 @@ async fn rule_13_a_sensor_that_goes_on_publishes_changes_nothing() {
         );
     }
     assert!(Arc::ptr_eq(&shown.1["driveway"], &simulation.groups["driveway"]));
+}
+
+fn next(simulation: &Simulation) -> (Option<Timestamp>, Option<Timestamp>) {
+    (
+        simulation.standing("mats/1").next_change,
+        simulation.group().next_change,
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_13_an_off_that_holds_announces_nothing() {
+    let mut simulation = simulation(morning(), "2024-06-21T05:00:00").await;
+    let six = Some("2024-06-21T06:00:00Z".parse().unwrap());
+    simulation.pass("5s").await;
+    assert_eq!(next(&simulation), (six, six));
+    let (off, hold) = (Action::Switch(Switch::To(OFF)), Some(Lifetime::Hold));
+    simulation.command("mats/1", off, hold).await;
+    simulation.pass("5s").await;
+    assert_eq!(next(&simulation), (None, six), "the other one goes on");
+    simulation.command("group/driveway", off, hold).await;
+    simulation.pass("5s").await;
+    assert_eq!(next(&simulation), (None, None));
+    simulation.command("group/driveway", Action::Auto, None).await;
+    simulation.pass("5s").await;
+    assert_eq!(next(&simulation), (six, six));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_13_a_stale_value_announces_nothing() {
+    let mut asking = morning();
+    asking.schedules[0].conditions = vec![freezing(WhenUnknown::Off)];
+    let mut simulation = simulation(asking, "2024-06-21T03:00:00").await;
+    let six = Some("2024-06-21T06:00:00Z".parse().unwrap());
+    for _ in 0..2 {
+        simulation.publish("weather/outdoor", "-1").await;
+        simulation.pass("6s").await;
+        assert_eq!(next(&simulation), (six, six));
+        simulation.pass("31m").await;
+        assert_eq!(next(&simulation), (None, None));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_13_a_limit_moves_with_the_clock_behind_an_edge() {
+    let mut limited = morning();
+    limited.limits = Limits {
+        max_on: Limit::Of("6h".parse().unwrap()),
+        ..Limits::NONE
+    };
+    let mut simulation = simulation(limited, "2024-06-21T05:00:00").await;
+    let on = Action::Switch(Switch::To(ON));
+    simulation
+        .command("group/driveway", on, Some(Lifetime::Hold))
+        .await;
+    simulation.pass("5s").await;
+    let (first, _) = next(&simulation);
+    let by = jiff::SignedDuration::from_mins(10);
+    simulation.clock.jump(by);
+    simulation.pass("5s").await;
+    let moved = first.map(|at| at + by);
+    assert_eq!(next(&simulation), (moved, moved));
+    assert_eq!(simulation.standing("mats/1").limit_at, moved);
 }
