@@ -117,7 +117,7 @@ impl<T> Decoded<T> {
     }
 }
 
-/// The payload of a command. Two equal payloads with the same transaction are one command that was sent twice.
+/// The payload of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandPayload {
     /// What to do.
@@ -139,6 +139,13 @@ impl CommandPayload {
             brightness: None,
             validity,
         }
+    }
+
+    /// Whether it is another one sent again: with the same transaction both are one command. Who repeats a command gives it
+    /// more time.
+    pub fn repeats(&self, other: &Self) -> bool {
+        let what = |payload: &Self| (payload.action, payload.lifetime, payload.brightness);
+        what(self) == what(other)
     }
 
     /// The command, which is not carried out after this deadline.

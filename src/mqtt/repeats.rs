@@ -23,7 +23,7 @@ const MEMORY: Duration = Duration::from_mins(1);
 const COMMANDS_MAX: usize = 1000;
 
 /// The commands with a transaction of the last minute. The same command again is not carried out again: same target,
-/// same transaction and same payload.
+/// same transaction and same payload, whatever time it has.
 ///
 /// A different command to one of its outlets ends the memory of a command, with or without a transaction: OFF, ON, OFF
 /// are three commands. So does the state of the outlet that of an OFF: it is a repetition only while the outlet is off.
@@ -155,11 +155,11 @@ impl SeenCommand {
     }
 
     fn is_same(&self, command: &CommandContext) -> bool {
-        !self.is_ended && self.has_transaction_of(command) && self.payload == command.payload
+        !self.is_ended && self.has_transaction_of(command) && command.payload.repeats(&self.payload)
     }
 
     fn is_ended_by(&self, command: &CommandContext, outlets: &BTreeSet<OutletPath>) -> bool {
-        let changes = !command.is_read() && self.payload != command.payload;
+        let changes = !command.is_read() && !command.payload.repeats(&self.payload);
         self.has_transaction_of(command) || changes && self.shares_outlet(outlets)
     }
 
@@ -251,6 +251,20 @@ mod tests {
         assert_eq!(receiver.check(&on, None), Repetition::Done("ok".to_owned()));
         on.received += MEMORY;
         assert_eq!(receiver.check(&on, None), Repetition::New);
+    }
+
+    #[test]
+    fn a_repetition_may_have_more_time() {
+        let mut receiver = Receiver::default();
+        let toggle = receiver.command("heater", TOGGLE, "t");
+        receiver.check(&toggle, None);
+        receiver.done(&toggle, "ok");
+        let mut again = receiver.command("heater", TOGGLE, "t");
+        again.payload.validity = Validity {
+            ttl: MEMORY,
+            expires: Some(jiff::Timestamp::now()),
+        };
+        assert_eq!(receiver.check(&again, None), Repetition::Done("ok".to_owned()));
     }
 
     #[test]
