@@ -178,7 +178,8 @@ impl StateLocation {
     fn replace_by(&self, backup: &[u8], waiting: &Path) -> Result<(), String> {
         self.check_backup(backup)?;
         let replace = || {
-            if let Some(before) = self.file().read()? {
+            // Where it is there already, what it replaced is kept already.
+            if let Some(before) = self.file().read()?.filter(|before| before != backup) {
                 replace_file(&self.before_restore(), &before)?;
             }
             self.file().replace(backup)?;
@@ -229,5 +230,28 @@ impl StateLocation {
         }
         let tried = DiskFile::new(self.file.clone()).try_replace();
         tried.map_err(|error| cannot_write(&self.file, &error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_backup_replaces_outlives_a_power_cut() {
+        let folder = tempfile::tempdir().unwrap();
+        let location = StateLocation {
+            file: folder.path().join("state.json"),
+            earlier: None,
+            base_topic: "tapo2mqtt".to_owned(),
+        };
+        let before = r#"{"version": 1, "vacation": "off"}"#;
+        fs::write(&location.file, before).unwrap();
+        // The second time as if the power had gone before the backup was removed.
+        for _ in 0..2 {
+            fs::write(location.beside(".restore"), r#"{"version": 1, "vacation": "on"}"#).unwrap();
+            assert!(location.take_backup());
+            assert_eq!(fs::read_to_string(location.before_restore()).unwrap(), before);
+        }
     }
 }
