@@ -275,7 +275,9 @@ def test_energy_is_shown(lab, home):
         device.advance(1800)
         lab.broker.publish(f"tapo2mqtt/{topic}/get", "{}")
         eventually(lambda: value("energy_total") == pytest.approx(before + 1, abs=0.05), "a kilowatt-hour more")
-        eventually(lambda: value("energy_month") >= 0.95, "also this month")
+        # In its last half hour a month ends with the device's clock, and the next one has used nothing.
+        if time.gmtime(time.time() + 1800).tm_mon == time.gmtime().tm_mon:
+            eventually(lambda: value("energy_month") >= 0.95, "also this month")
         home.service("switch.turn_off", home.entity(f"{prefix}_switch"))
         eventually(lambda: value("power") == 0, "nothing is drawn")
 
