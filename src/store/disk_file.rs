@@ -50,8 +50,7 @@ impl DiskFile {
         new.sync_data()?;
         fs::rename(&temporary, &file)?;
         // The rename itself lasts only once the folder is on the disk.
-        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
-        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+        File::open(folder_of(&file))?.sync_all()
     }
 
     /// Whether it could be replaced now. Leaves nothing behind, and does not disturb a bridge that runs.
@@ -114,6 +113,12 @@ fn create(path: &Path) -> io::Result<File> {
             .mode(0o600)
             .open(path),
     }
+}
+
+/// The folder of a file.
+pub(super) fn folder_of(file: &Path) -> &Path {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or(Path::new("."))
 }
 
 pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {

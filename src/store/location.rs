@@ -10,7 +10,7 @@ use serde_json::Value;
 use tracing::{info, warn};
 
 use super::{
-    disk_file::{DiskFile, replace_file, with_suffix},
+    disk_file::{DiskFile, folder_of, replace_file, with_suffix},
     envelope::Envelope,
     writer::cannot_write,
 };
@@ -135,11 +135,7 @@ impl StateLocation {
         self.check_backup(backup)?;
         let to = self.beside(".restore");
         // What root writes there the bridge could not take over, and root follows no links of others.
-        let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let owner = folder
-            .unwrap_or(Path::new("."))
-            .metadata()
-            .map(|folder| folder.uid());
+        let owner = folder_of(&to).metadata().map(|folder| folder.uid());
         if let Ok(owner @ 1..) = owner
             && rustix::process::geteuid().is_root()
         {

@@ -144,6 +144,7 @@ mod tests {
         assert_eq!(section.change_count(), 1);
         assert_eq!(section.get(), [1]);
     }
+
     #[test]
     fn only_what_changed_is_encoded_again() {
         let section: Section<Vec<u8>> = Section::default();

@@ -146,9 +146,9 @@ mod tests {
     use super::*;
     use crate::sensor::{SensorSource, SensorTopic};
 
-    #[test]
-    fn an_implausible_value_is_none_and_does_not_count_longer() {
-        let sensor = SensorSpec {
+    /// A thermometer whose values count for half an hour.
+    fn outdoor() -> SensorSpec {
+        SensorSpec {
             id: "outdoor".parse().unwrap(),
             source: SensorSource::Topic(SensorTopic {
                 topic: "weather/outdoor".to_owned(),
@@ -156,7 +156,12 @@ mod tests {
             }),
             unit: "°C".into(),
             stale_after: "30m".parse().unwrap(),
-        };
+        }
+    }
+
+    #[test]
+    fn an_implausible_value_is_none_and_does_not_count_longer() {
+        let sensor = outdoor();
         let now = |text: &str| Now {
             wall: text.parse().unwrap(),
             steady: Steady::at(text.parse().unwrap()),
@@ -180,15 +185,7 @@ mod tests {
 
     #[test]
     fn rule_10_a_value_is_stale_from_its_age_on() {
-        let sensor = SensorSpec {
-            id: "outdoor".parse().unwrap(),
-            source: SensorSource::Topic(SensorTopic {
-                topic: "weather/outdoor".to_owned(),
-                pointer: None,
-            }),
-            unit: "°C".into(),
-            stale_after: "30m".parse().unwrap(),
-        };
+        let sensor = outdoor();
         let at = |text: &str| Steady::at(text.parse().unwrap());
         let now = |text: &str| Now {
             wall: text.parse().unwrap(),
