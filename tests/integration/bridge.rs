@@ -1,6 +1,7 @@
 //! The whole bridge in this process, between a real broker and simulated devices.
 
 use std::{
+    cell::RefCell,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::{
@@ -94,7 +95,7 @@ impl Setup {
             credentials: true,
             request_timeout: "3s",
             rules: String::new(),
-            clock: Clock::system(),
+            clock: FAST.with_borrow(|fast| fast.clone().unwrap_or_else(Clock::system)),
             directory: Arc::new(tempfile::tempdir().unwrap()),
             password: DEFAULT_PASSWORD,
             discovery: search(&[Ipv4Addr::LOCALHOST.into()]),
@@ -351,6 +352,37 @@ pub async fn fast_forward(length: Duration) {
         time::resume();
         time::sleep(Duration::from_millis(10)).await;
         passed += step;
+    }
+}
+
+thread_local! {
+    /// What bridges of the test on this thread start with while its clocks run fast.
+    static FAST: RefCell<Option<Clock>> = const { RefCell::new(None) };
+}
+
+/// See [`fast_clocks`].
+pub struct FastClocks(JoinHandle<()>);
+
+/// Lets the clocks of bridges, broker links and devices run up to ten times as fast until it is dropped: of bridges that
+/// start from now on with the default clock. All of them are in this thread, so that no clock runs ahead of what is
+/// computed: a busy machine makes them slower.
+pub fn fast_clocks() -> FastClocks {
+    const REAL: Duration = Duration::from_millis(10);
+    FAST.set(Some(Clock::steered(Clock::system().now())));
+    FastClocks(Tasks::default().spawn("fast clocks", async {
+        loop {
+            time::sleep(REAL).await;
+            time::pause();
+            time::advance(9 * REAL).await;
+            time::resume();
+        }
+    }))
+}
+
+impl Drop for FastClocks {
+    fn drop(&mut self) {
+        FAST.set(None);
+        self.0.abort();
     }
 }
 

@@ -7,7 +7,7 @@ use tapo_simulator::{Profile, RunningDevice, Simulator};
 use tokio::time::timeout;
 
 use crate::{
-    bridge::{Running, Setup},
+    bridge::{Running, Setup, fast_clocks},
     log::Log,
     mosquitto::{Builder, Mosquitto},
     probe::PATIENCE,
@@ -114,23 +114,27 @@ fn access(lines: &str) -> Builder {
 
 #[tokio::test]
 async fn a_message_that_is_too_large_for_the_broker_is_noticed() {
+    let _fast = fast_clocks();
     let broker = Mosquitto::builder().option(&format!("message_size_limit {LIMIT}"));
     notices(broker, STRIP_DISCOVERY).await;
 }
 
 #[tokio::test]
 async fn discovery_that_the_broker_drops_is_noticed() {
+    let _fast = fast_clocks();
     notices(access("topic read homeassistant/#"), PLUG_DISCOVERY).await;
 }
 
 #[tokio::test]
 async fn a_topic_that_the_broker_drops_is_noticed() {
+    let _fast = fast_clocks();
     let broker = access("topic readwrite homeassistant/#\ntopic deny tapo2mqtt/bridge/health");
     notices(broker, "tapo2mqtt/bridge/health").await;
 }
 
 #[tokio::test]
 async fn a_giant_message_on_an_own_topic_is_replaced() {
+    let _fast = fast_clocks();
     let plug = Simulator::plug(Profile::P110).start().await.unwrap();
     for topic in ["tapo2mqtt/bridge/devices", PLUG_DISCOVERY] {
         let log = Log::capture();

@@ -7,7 +7,7 @@ use tapo_simulator::{DeviceHandle, Fault, Latency, Profile, Protocol, Scope, Sim
 use tapo2mqtt::app::bridge::ShutdownReason;
 
 use crate::{
-    bridge::{Running, Setup},
+    bridge::{Running, Setup, fast_clocks},
     log::Log,
     mosquitto::Mosquitto,
     probe::PATIENCE,
@@ -189,6 +189,7 @@ async fn a_p304m_is_switched_over_tpap() {
 /// The `tapo` crate cannot log in to these.
 #[tokio::test]
 async fn plugs_with_the_aes_login_are_switched() {
+    let _fast = fast_clocks();
     tokio::join!(
         every_way_to_switch(Profile::P110Old, Protocol::Aes),
         every_way_to_switch(Profile::P100, Protocol::AesV1),
@@ -198,6 +199,7 @@ async fn plugs_with_the_aes_login_are_switched() {
 
 #[tokio::test]
 async fn a_strip_with_the_aes_login_is_switched() {
+    let _fast = fast_clocks();
     every_way_to_switch(Profile::P300, Protocol::Aes).await;
 }
 
@@ -314,6 +316,7 @@ async fn a_command_that_expired_on_its_way_is_not_carried_out() {
 
 #[tokio::test]
 async fn a_command_that_may_have_been_done_is_not_called_expired() {
+    let _fast = fast_clocks();
     let plug = Simulator::plug(Profile::P110).start().await.unwrap();
     let bridge = Setup::new().device("plug", plug.address()).start().await;
     bridge.available("plug").await;
@@ -328,6 +331,7 @@ async fn a_command_that_may_have_been_done_is_not_called_expired() {
 
 #[tokio::test]
 async fn a_timeout_reply_contains_the_number_of_attempts() {
+    let _fast = fast_clocks();
     let plug = Simulator::plug(Profile::P110).start().await.unwrap();
     let bridge = Setup::new().device("plug", plug.address()).start().await;
     bridge.available("plug").await;

@@ -9,7 +9,7 @@ use tapo2mqtt::system::clock::Clock;
 use tokio::time;
 
 use crate::{
-    bridge::{Setup, fast_forward},
+    bridge::{Setup, fast_clocks, fast_forward},
     groups::{NOON, Site, noon},
     health::{health, issues},
     log::Log,
@@ -71,6 +71,7 @@ async fn jump(site: &Site, clock: &Clock, to: &str) {
 
 #[tokio::test]
 async fn a_button_is_undone_where_schedules_are_enforced() {
+    let _fast = fast_clocks();
     let site = Site::at(NOON, "on_external_change = \"enforce\"").await;
     site.lamp.press(1).unwrap();
     event(&site, "external_change").await;
@@ -83,6 +84,7 @@ async fn a_button_is_undone_where_schedules_are_enforced() {
 
 #[tokio::test]
 async fn an_ignored_button_holds_until_the_next_edge() {
+    let _fast = fast_clocks();
     let clock = noon();
     let site = Site::with(&clock, "on_external_change = \"ignore\"").await;
     site.lamp.press(1).unwrap();
@@ -114,6 +116,7 @@ async fn cut_power(site: &Site) {
 
 #[tokio::test]
 async fn an_outlet_whose_power_was_cut_comes_back_as_the_settings_say() {
+    let _fast = fast_clocks();
     let site = Site::at("2026-11-21T06:30:00Z", "on_reconnect = \"off\"").await;
     site.both(true).await;
     cut_power(&site).await;
@@ -191,6 +194,7 @@ async fn a_strip_with_one_outlet_in_a_group_is_switched_as_a_whole() {
 
 #[tokio::test]
 async fn an_override_ends_by_itself() {
+    let _fast = fast_clocks();
     let site = Site::at(NOON, "").await;
     let command = json!({"state": "ON", "for": "1s"});
     let answer = site.bridge.set("lamp", "short", command).await;
@@ -243,6 +247,7 @@ async fn a_sensor_value_from_before_the_start_counts_until_stale() {
 
 #[tokio::test]
 async fn a_start_in_a_skipped_window_switches_nothing_until_an_edge() {
+    let _fast = fast_clocks();
     let clock = Clock::steered("2026-11-21T07:00:00Z".parse().unwrap());
     let site = Site::ruled(&clock, Mosquitto::start().await, SKIPPED).await;
     let lamp = site
@@ -260,6 +265,7 @@ async fn a_start_in_a_skipped_window_switches_nothing_until_an_edge() {
 
 #[tokio::test]
 async fn an_outlet_of_a_group_that_does_not_exist_is_reported() {
+    let _fast = fast_clocks();
     let mats = Simulator::strip(Profile::P304M).start().await.unwrap();
     let heater = Simulator::plug(Profile::P110).start().await.unwrap();
     let log = Log::capture();

@@ -8,7 +8,7 @@ use tapo_simulator::{Cause, Fault, FaultKind, Profile, Scope, Simulator, Stage};
 use tapo2mqtt::system::clock::Clock;
 
 use crate::{
-    bridge::{Running, Setup, parsed},
+    bridge::{Running, Setup, fast_clocks, parsed},
     probe::PATIENCE,
 };
 
@@ -31,6 +31,7 @@ async fn entities(bridge: &Running, device: &str, key: &str) -> Value {
 
 #[tokio::test]
 async fn settings_of_a_plug_are_read_changed_and_read_back() {
+    let _fast = fast_clocks();
     let device = Simulator::plug(Profile::P110).start().await.unwrap();
     let setup = Setup::new().device("plug", device.address()).device_settings();
     let bridge = setup.start().await;
@@ -231,6 +232,7 @@ async fn the_newest_firmware_that_a_device_knows_is_published() {
 /// The clock of a plug without a meter is asked for, so that it can hold OFF times.
 #[tokio::test]
 async fn a_plug_without_a_meter_shows_its_clock_to_our_client() {
+    let _fast = fast_clocks();
     let device = Simulator::plug(Profile::P100).start().await.unwrap();
     let group = "[[group]]\nid = \"g\"\noutlets = [\"plug\"]\nsync_off_to_device = true\n\
         [[group.schedule]]\nid = \"s\"\nstart = \"00:00\"\nend = \"23:30\"\n";
@@ -281,6 +283,7 @@ async fn an_off_by_the_auto_off_of_the_device_is_explained() {
 
 #[tokio::test]
 async fn bulbs_and_dimmers_are_lights_with_brightness() {
+    let _fast = fast_clocks();
     for profile in [Profile::L510, Profile::S500D, Profile::HS220] {
         let lamp = Simulator::plug(profile).start().await.unwrap();
         let bridge = Setup::new().device("lamp", lamp.address()).start().await;
@@ -325,6 +328,7 @@ async fn bulbs_and_dimmers_are_lights_with_brightness() {
 
 #[tokio::test]
 async fn a_wall_switch_is_one_and_has_no_brightness() {
+    let _fast = fast_clocks();
     for profile in [Profile::KS205, Profile::HS200] {
         let switch = Simulator::plug(profile).start().await.unwrap();
         let bridge = Setup::new().device("hall", switch.address()).start().await;
@@ -352,6 +356,7 @@ async fn a_wall_switch_is_one_and_has_no_brightness() {
 /// A limit holds for a lamp as for any outlet: the ON is refused, whatever its brightness.
 #[tokio::test]
 async fn a_lamp_obeys_its_limit() {
+    let _fast = fast_clocks();
     let lamp = Simulator::plug(Profile::L510).start().await.unwrap();
     let group =
         "[[group]]\nid = \"g\"\noutlets = [\"lamp\"]\nsafety = { max_on = \"1s\", cooldown = \"1h\" }\n";

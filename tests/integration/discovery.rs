@@ -11,7 +11,7 @@ use tapo_simulator::{Profile, Simulator};
 use tapo2mqtt::app::bridge::ShutdownReason;
 
 use crate::{
-    bridge::{Setup, parsed},
+    bridge::{Setup, fast_clocks, parsed},
     mosquitto::Mosquitto,
     process::dead_address,
 };
@@ -146,10 +146,10 @@ async fn a_device_is_known_by_its_nickname_and_its_own_id() {
 
 #[tokio::test]
 async fn a_device_goes_and_comes_back() {
+    let _fast = fast_clocks();
     let plug = Simulator::plug(Profile::P110).seed(7).start().await.unwrap();
     let address = plug.address();
-    let setup = Setup::new().device("plug", address);
-    let bridge = setup.request_timeout("500ms").start().await;
+    let bridge = Setup::new().device("plug", address).start().await;
     bridge.available("plug").await;
 
     bridge.probe.forget();
@@ -176,6 +176,7 @@ async fn a_device_goes_and_comes_back() {
 
 #[tokio::test]
 async fn topics_of_a_device_removed_between_runs_are_cleared() {
+    let _fast = fast_clocks();
     let strip = Simulator::strip(Profile::P300).start().await.unwrap();
     let plug = Simulator::plug(Profile::P110).start().await.unwrap();
     let setup = Setup::new().device("old", strip.address());
@@ -214,6 +215,7 @@ async fn topics_of_a_device_removed_between_runs_are_cleared() {
 
 #[tokio::test]
 async fn the_old_topic_of_a_renamed_outlet_is_cleared() {
+    let _fast = fast_clocks();
     let strip = Simulator::strip(Profile::P300);
     let strip = strip.latency(Duration::from_millis(200)).start().await.unwrap();
     let broker = Mosquitto::start().await;
@@ -294,6 +296,7 @@ async fn a_device_is_shown_as_it_is_before_the_bridge_is_online() {
 
 #[tokio::test]
 async fn a_device_never_reached_has_a_page() {
+    let _fast = fast_clocks();
     let address = dead_address();
     let bridge = Setup::new().device("plug", address).start().await;
     let config = "homeassistant/device/tapo2mqtt_plug/config";

@@ -29,7 +29,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    bridge::{Running, Setup, device_config, parsed, polling},
+    bridge::{Running, Setup, device_config, fast_clocks, parsed, polling},
     log::Log,
     probe::PATIENCE,
 };
@@ -448,6 +448,7 @@ async fn a_meter_that_could_not_be_read_is_back_in_ten_readings() {
 
 #[tokio::test]
 async fn a_device_without_a_clock_is_switched_with_unknown_energy() {
+    let _fast = fast_clocks();
     let device = Simulator::plug(Profile::P110Old)
         .fault(Fault::ClockUnset)
         .start()
@@ -506,6 +507,7 @@ async fn asked_in_a_minute(profile: Profile) -> (u64, u64, u64) {
 
 #[tokio::test]
 async fn devices_are_asked_no_more_than_they_bear() {
+    let _fast = fast_clocks();
     let (plug, strip, blind) = tokio::join!(
         asked_in_a_minute(Profile::P110),
         asked_in_a_minute(Profile::P304M),
@@ -536,6 +538,7 @@ fn totals(bridge: &Running) -> Vec<f64> {
 
 #[tokio::test]
 async fn energy_arrives_and_goes_on_after_a_restart_of_the_bridge() {
+    let _fast = fast_clocks();
     let device = Simulator::plug(Profile::P110).start().await.unwrap();
     device.press(1).unwrap();
     let directory = Arc::new(tempdir().unwrap());
@@ -593,6 +596,7 @@ async fn history(bridge: &Running, request: Value) -> Result<f64, Value> {
 
 #[tokio::test]
 async fn the_history_adds_up_and_survives_a_restart() {
+    let _fast = fast_clocks();
     let device = Simulator::plug(Profile::P110).start().await.unwrap();
     device.press(1).unwrap();
     let directory = Arc::new(tempdir().unwrap());
@@ -654,6 +658,7 @@ async fn the_history_adds_up_and_survives_a_restart() {
 
 #[tokio::test]
 async fn a_protection_trip_is_reported_as_one_and_stays_off() {
+    let _fast = fast_clocks();
     let device = Simulator::plug(Profile::P110).start().await.unwrap();
     let group = "[[group]]\nid = \"g\"\noutlets = [\"plug\"]\non_external_change = \"enforce\"\n\
         [[group.schedule]]\nid = \"s\"\nall_day = true\n";
@@ -689,6 +694,7 @@ async fn a_protection_trip_is_reported_as_one_and_stays_off() {
 
 #[tokio::test]
 async fn a_trip_while_the_bridge_was_down_stays_off() {
+    let _fast = fast_clocks();
     let device = Simulator::plug(Profile::P110).start().await.unwrap();
     let group =
         "[[group]]\nid = \"g\"\noutlets = [\"plug\"]\n[[group.schedule]]\nid = \"s\"\nall_day = true\n";
@@ -711,6 +717,7 @@ async fn a_trip_while_the_bridge_was_down_stays_off() {
 
 #[tokio::test]
 async fn a_protection_trip_is_reported_and_a_device_is_restarted() {
+    let _fast = fast_clocks();
     let device = Simulator::plug(Profile::P110)
         .reboot_time(Duration::from_millis(100))
         .start()

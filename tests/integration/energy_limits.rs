@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use crate::{
-    bridge::{Running, Setup, parsed},
+    bridge::{Running, Setup, fast_clocks, parsed},
     groups::noon,
     probe::PATIENCE,
 };
@@ -103,6 +103,7 @@ fn events(bridge: &Running, kind: &str) -> usize {
 
 #[tokio::test]
 async fn a_used_budget_is_off_until_midnight_also_after_a_restart() {
+    let _fast = fast_clocks();
     let home = Home::new().await;
     let clock = noon();
     let mut bridge = home.bridge(&clock, "daily_budget = '2 kWh'").await;
@@ -150,6 +151,7 @@ async fn a_used_budget_is_off_until_midnight_also_after_a_restart() {
 
 #[tokio::test]
 async fn the_last_of_a_group_over_its_limit_is_shed_and_comes_back() {
+    let _fast = fast_clocks();
     let home = Home::new().await;
     let energy = "power_limit = { max = '3.5 kW', resume_below = '3 kW', min_off = '2s' }";
     let bridge = home.bridge(&noon(), energy).await;
@@ -189,6 +191,7 @@ async fn the_last_of_a_group_over_its_limit_is_shed_and_comes_back() {
 
 #[tokio::test]
 async fn a_finished_load_is_reported_once_and_switched_off() {
+    let _fast = fast_clocks();
     let home = Home::new().await;
     let bridge = home
         .bridge(&noon(), "finished = { below = '5 W', for = '2s', off = true }")
@@ -221,6 +224,7 @@ async fn a_finished_load_is_reported_once_and_switched_off() {
 
 #[tokio::test]
 async fn an_outlet_on_standby_is_switched_off() {
+    let _fast = fast_clocks();
     let home = Home::new().await;
     let bridge = home
         .bridge(&noon(), "standby = { below = '3 W', for = '2s' }")

@@ -52,6 +52,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    bridge::fast_clocks,
     bridge::parsed,
     mosquitto::Mosquitto,
     probe::{PATIENCE, Probe},
@@ -859,6 +860,7 @@ async fn a_schedule_that_is_gone_leaves_home_assistant() {
 
 #[tokio::test]
 async fn groups_of_an_earlier_run_are_cleaned_up() {
+    let _fast = fast_clocks();
     let broker: Arc<Mosquitto> = Mosquitto::start().await.into();
     let mut harness = LoopHarness::start_on(broker.clone(), SETTINGS, 16).await;
     harness.send_group().await;
@@ -898,6 +900,7 @@ async fn a_plan_is_requested_in_pages_and_a_response_has_a_limit() {
 /// The first list of a strip that just started may leave outlets out.
 #[tokio::test]
 async fn a_first_list_without_an_outlet_clears_no_topic() {
+    let _fast = fast_clocks();
     let harness = LoopHarness::start().await;
     let outlet = |key: &str, position| Outlet {
         key: Some(key.parse().unwrap()),

@@ -8,7 +8,7 @@ use std::{
 use serde_json::json;
 use tapo_simulator::{Fault, Profile, Scope, Simulator, Stage};
 
-use crate::{bridge::Setup, chaos::recording_client::RecordingClient};
+use crate::{bridge::Setup, bridge::fast_clocks, chaos::recording_client::RecordingClient};
 
 /// More than all queues on the way hold together.
 const FLOOD: usize = 3000;
@@ -67,6 +67,7 @@ async fn every_command_of_a_flood_is_answered_once() {
 
 #[tokio::test]
 async fn home_assistant_may_be_born_many_times() {
+    let _fast = fast_clocks();
     let plug = Simulator::plug(Profile::P110).start().await.unwrap();
     let bridge = Setup::new().device("plug", plug.address()).start().await;
     bridge.available("plug").await;

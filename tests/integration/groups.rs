@@ -5,10 +5,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tapo_simulator::{DeviceHandle, Fault, Profile, RunningDevice, Scope, Simulator, Stage};
 use tapo2mqtt::{app::bridge::ShutdownReason, system::clock::Clock};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    bridge::{Running, Setup},
+    bridge::{Running, Setup, fast_clocks},
     log::Log,
     mosquitto::Mosquitto,
     probe::PATIENCE,
@@ -130,9 +130,12 @@ fn unplug(device: &DeviceHandle) {
 
 #[tokio::test]
 async fn a_window_edge_is_acted_on_within_a_second() {
-    let clock = Clock::steered("2026-11-21T05:59:54Z".parse().unwrap());
-    let edge = Instant::now() + Duration::from_secs(6);
+    let fast = fast_clocks();
+    let clock = Clock::steered("2026-11-21T05:59:00Z".parse().unwrap());
+    let edge = Instant::now() + Duration::from_mins(1);
     let site = Site::with(&clock, "").await;
+    sleep_until(edge - Duration::from_secs(1)).await;
+    drop(fast);
     site.both(true).await;
     for device in [&site.mats, &site.lamp] {
         let changes = device.counters().relay_changes;
@@ -159,6 +162,7 @@ async fn a_window_edge_is_acted_on_within_a_second() {
 
 #[tokio::test]
 async fn a_member_that_missed_its_edge_is_switched_on_return() {
+    let _fast = fast_clocks();
     let clock = Clock::steered("2026-11-21T05:59:54Z".parse().unwrap());
     let site = Site::with(&clock, "").await;
     unplug(&site.lamp);
@@ -240,6 +244,7 @@ async fn the_select_of_home_assistant_overrides_until_auto() {
 
 #[tokio::test]
 async fn a_member_that_missed_its_command_is_repaired() {
+    let _fast = fast_clocks();
     let site = Site::at(NOON, "").await;
     unplug(&site.lamp);
     let answer = site
@@ -259,6 +264,7 @@ async fn a_member_that_missed_its_command_is_repaired() {
 
 #[tokio::test]
 async fn a_plug_that_its_button_switched_on_trips_at_its_limit() {
+    let _fast = fast_clocks();
     let site = Site::at(NOON, "safety = { max_on = \"3s\", cooldown = \"30m\" }").await;
     let pressed = Instant::now();
     site.lamp.press(1).unwrap();
@@ -296,6 +302,7 @@ async fn a_plug_that_its_button_switched_on_trips_at_its_limit() {
 
 #[tokio::test]
 async fn in_vacation_the_schedules_rest() {
+    let _fast = fast_clocks();
     let site = Site::at(NOON, "").await;
     let bridge = &site.bridge;
     let all_day = json!({"group": "driveway", "schedule": {"id": "always", "all_day": true}});
@@ -422,6 +429,7 @@ async fn a_schedule_that_was_set_survives_a_restart() {
 
 #[tokio::test]
 async fn a_schedule_is_disabled_by_its_switch() {
+    let _fast = fast_clocks();
     let site = Site::at("2026-11-21T07:00:00Z", "").await;
     site.both(true).await;
     let topic = "group/driveway/set/schedule/morning";

@@ -7,7 +7,7 @@ use tapo_simulator::{Fault, FaultKind, Profile, Simulator};
 use tokio::time::timeout;
 
 use crate::{
-    bridge::{Running, Setup, parsed},
+    bridge::{Running, Setup, fast_clocks, parsed},
     log::Log,
     mosquitto::Mosquitto,
     probe::PATIENCE,
@@ -40,6 +40,7 @@ pub fn issues(health: &Value, about: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn health_contains_every_task_queue_and_device() {
+    let _fast = fast_clocks();
     let plug = Simulator::plug(Profile::P110).start().await.unwrap();
     let setup = Setup::new().device("plug", plug.address());
     let bridge = setup.device("dead", dead_address()).start().await;
@@ -132,6 +133,7 @@ async fn issues_become(bridge: &Running, about: &str, expected: impl Fn(&[String
 
 #[tokio::test]
 async fn a_state_file_that_cannot_be_written_is_an_issue() {
+    let _fast = fast_clocks();
     let log = Log::capture();
     let directory = Arc::new(tempfile::tempdir().unwrap());
     let file = directory.path().join(STATE_FILE);

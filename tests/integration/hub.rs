@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use tapo_simulator::{ChildModel, Fault, Profile, Protocol, RunningDevice, Simulator};
 
 use crate::{
-    bridge::{Running, Setup, parsed},
+    bridge::{Running, Setup, fast_clocks, parsed},
     mosquitto::Mosquitto,
     probe::PATIENCE,
     process::own_address,
@@ -49,6 +49,7 @@ fn entity<'a>(announcement: &'a Value, key: &str) -> &'a Value {
 
 #[tokio::test]
 async fn each_sensor_of_a_hub_has_its_values() {
+    let _fast = fast_clocks();
     join_all([
         (Profile::H100, Protocol::Klap),
         (Profile::KH100, Protocol::Klap),
@@ -140,6 +141,7 @@ async fn each_sensor_of_a_hub_is_a_device_in_home_assistant() {
 
 #[tokio::test]
 async fn a_sensor_that_is_offline_is_unavailable() {
+    let _fast = fast_clocks();
     let mut hub = Some(hub(&[(ChildModel::T315, "Hall"), (ChildModel::T110, "Door")]).await);
     let running = hub.as_ref().unwrap();
     let bridge = Setup::new().device("hub", running.address()).start().await;
@@ -219,6 +221,7 @@ async fn a_command_to_a_hub_is_refused_in_words() {
 /// The name in the app is the topic, unless the settings name the child.
 #[tokio::test]
 async fn a_renamed_or_removed_sensor_leaves_nothing_behind() {
+    let _fast = fast_clocks();
     let broker = Mosquitto::start().await;
     let hub = hub(&[(ChildModel::T315, "Hall"), (ChildModel::T110, "Door")]).await;
     let setup = || Setup::new().device("hub", hub.address());
@@ -262,6 +265,7 @@ async fn a_renamed_or_removed_sensor_leaves_nothing_behind() {
 
 #[tokio::test]
 async fn a_hub_that_is_not_reached_keeps_what_was_announced() {
+    let _fast = fast_clocks();
     let hub = hub(&[(ChildModel::T315, "Hall")]).await;
     let setup = || Setup::new().device("hub", hub.address());
     let mut bridge = setup().start().await;
@@ -342,6 +346,7 @@ async fn a_thermostat_is_set_and_read_back() {
 
 #[tokio::test]
 async fn what_a_thermostat_does_not_take_is_answered_in_words() {
+    let _fast = fast_clocks();
     let hub = hub(&[(ChildModel::KE100, "Bath"), (ChildModel::T315, "Hall")]).await;
     let rules = "[[group]]\nid = \"mats\"\noutlets = [\"hub\"]";
     let bridge = Setup::new()
@@ -444,6 +449,7 @@ when = [{ sensor = "hall", at_most = 18 }]
 /// No broker is between the sensor and the schedule.
 #[tokio::test]
 async fn a_sensor_of_a_hub_decides_and_a_stale_one_is_off() {
+    let _fast = fast_clocks();
     let hub = hub(&[(ChildModel::T315, "Hall"), (ChildModel::T110, "Door")]).await;
     let heater = Simulator::plug(Profile::P100).start().await.unwrap();
     let setup = Setup::new()
@@ -478,6 +484,7 @@ async fn a_sensor_of_a_hub_decides_and_a_stale_one_is_off() {
 /// What was pressed before the bridge read the log is not reported: it may be of yesterday.
 #[tokio::test]
 async fn a_press_of_a_button_is_one_event() {
+    let _fast = fast_clocks();
     let hub = hub(&[(ChildModel::S200B, "Bedside"), (ChildModel::T315, "Hall")]).await;
     hub.happens_at_child("Bedside", "singleClick").unwrap();
     let setup = || Setup::new().device("hub", hub.address());

@@ -7,6 +7,7 @@ use tapo_simulator::{Fault, Latency, Scope, Stage};
 use tokio::time::Instant;
 
 use crate::{
+    bridge::fast_clocks,
     groups::{Site, noon},
     mosquitto::Mosquitto,
     probe::PATIENCE,
@@ -54,6 +55,7 @@ async fn a_newer_on_waits_until_the_other_is_off() {
 
 #[tokio::test]
 async fn an_outlet_that_cannot_be_switched_off_blocks_the_other() {
+    let _fast = fast_clocks();
     let site = site().await;
     let answer = site.bridge.set("lamp", "one", json!({"state": "ON"})).await;
     assert_eq!(answer["status"], "ok", "{answer}");

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use serde_json::{Value, json};
 use tapo_simulator::{ChildModel, Profile, RunningDevice, Simulator};
 
-use crate::bridge::{Running, Setup};
+use crate::bridge::{Running, Setup, fast_clocks};
 
 /// Addresses that no other test has. No broadcast arrives there.
 struct Site {
@@ -102,6 +102,7 @@ async fn assert_switches(bridge: &Running, id: &str, plug: &RunningDevice) {
 
 #[tokio::test]
 async fn without_settings_all_devices_are_there_in_seconds() {
+    let _fast = fast_clocks();
     let site = Site::new();
     let names = ["Einfahrt Süd", "Lamp", "Heater"];
     let mut plugs = Vec::new();
@@ -119,6 +120,7 @@ async fn without_settings_all_devices_are_there_in_seconds() {
 
 #[tokio::test]
 async fn a_found_device_is_added_on_request_and_by_button() {
+    let _fast = fast_clocks();
     let site = Site::new();
     let plugs = [site.plug(1, "Lamp").await, site.plug(2, "Heater").await];
     let bridge = site.setup("ask").start().await;
@@ -177,6 +179,7 @@ fn config_topic(mac: &str) -> String {
 
 #[tokio::test]
 async fn a_renamed_device_keeps_its_entities_and_its_timer() {
+    let _fast = fast_clocks();
     let site = Site::new();
     let lamp = site.plug(1, "Lamp").await;
     let bridge = site.setup("all").start().await;
@@ -217,6 +220,7 @@ async fn a_renamed_device_keeps_its_entities_and_its_timer() {
 
 #[tokio::test]
 async fn a_new_plug_takes_over_the_id_and_the_entities() {
+    let _fast = fast_clocks();
     let site = Site::new();
     let dead = site.plug(1, "Heater").await;
     let bridge = site.setup("ask").start().await;
@@ -250,6 +254,7 @@ async fn a_new_plug_takes_over_the_id_and_the_entities() {
 
 #[tokio::test]
 async fn what_was_removed_or_ignored_stays_so_over_a_restart() {
+    let _fast = fast_clocks();
     let site = Site::new();
     let plugs = [site.plug(1, "Lamp").await, site.plug(2, "Heater").await];
     let setup = site.setup("all");
@@ -274,6 +279,7 @@ async fn what_was_removed_or_ignored_stays_so_over_a_restart() {
 
 #[tokio::test]
 async fn an_added_device_is_found_where_it_moved() {
+    let _fast = fast_clocks();
     let site = Site::new();
     let lamp = site.plug(1, "Lamp").await;
     let setup = site.setup("all");
@@ -302,6 +308,7 @@ async fn an_added_device_is_found_where_it_moved() {
 
 #[tokio::test]
 async fn settings_give_an_added_device_its_id() {
+    let _fast = fast_clocks();
     let site = Site::new();
     let lamp = site.plug(1, "Lamp").await;
     let setup = site.setup("all");
@@ -343,6 +350,7 @@ async fn settings_give_an_added_device_its_id() {
 
 #[tokio::test]
 async fn a_sensor_may_name_a_hub_that_was_added() {
+    let _fast = fast_clocks();
     let site = Site::new();
     let hub = Simulator::hub(Profile::H100).children([(ChildModel::T315, "Hall")]);
     let hub = hub.nickname("Hub").address((site.ip(1), 0).into());
@@ -386,6 +394,7 @@ async fn a_sensor_may_name_a_hub_that_was_added() {
 
 #[tokio::test]
 async fn a_device_that_is_gone_for_a_day_is_not_offered() {
+    let _fast = fast_clocks();
     let site = Site::new();
     let (gone, removed) = (site.plug(1, "Gone").await, site.plug(2, "Removed").await);
     let there = site.plug(3, "There").await;
@@ -430,6 +439,7 @@ async fn a_device_that_is_gone_for_a_day_is_not_offered() {
 
 #[tokio::test]
 async fn a_group_may_name_an_added_device() {
+    let _fast = fast_clocks();
     let site = Site::new();
     let lamp = site.plug(1, "Lamp").await;
     let setup = site.setup("ask");
@@ -468,6 +478,7 @@ async fn a_group_may_name_an_added_device() {
 
 #[tokio::test]
 async fn a_damaged_entry_costs_no_other_device() {
+    let _fast = fast_clocks();
     let site = Site::new();
     let plugs = [site.plug(1, "Lamp").await, site.plug(2, "Heater").await];
     let setup = site.setup("all");

@@ -9,7 +9,7 @@ use tapo2mqtt::{app::bridge::ShutdownReason, system::clock::Clock};
 use tokio::time::{sleep, timeout};
 
 use crate::{
-    bridge::{Setup, parsed},
+    bridge::{Setup, fast_clocks, parsed},
     countdown::app,
     mosquitto::Mosquitto,
     probe::{PATIENCE, Probe},
@@ -264,6 +264,7 @@ async fn a_broken_state_file_is_reported_and_limits_still_apply() {
 
 #[tokio::test]
 async fn a_timed_on_runs_on_the_plug_and_survives_a_restart() {
+    let _fast = fast_clocks();
     let device = plug().await;
     let mut bridge = Setup::new().device("lamp", device.address()).start().await;
     bridge.available("lamp").await;
@@ -293,6 +294,7 @@ async fn a_timed_on_runs_on_the_plug_and_survives_a_restart() {
 
 #[tokio::test]
 async fn a_timed_on_of_a_strip_survives_a_restart_of_the_bridge() {
+    let _fast = fast_clocks();
     let clock = Clock::steered("2026-11-21T12:00:00Z".parse().unwrap());
     let mats = Simulator::strip(Profile::P304M).start().await.unwrap();
     if mats.relay(2) {
@@ -365,11 +367,13 @@ async fn off_without_a_reading(device: &RunningDevice, outlet: &str) {
 
 #[tokio::test]
 async fn a_plug_that_cannot_be_read_goes_off_at_its_limit() {
+    let _fast = fast_clocks();
     off_without_a_reading(&plug().await, "heater").await;
 }
 
 #[tokio::test]
 async fn a_strip_that_cannot_be_read_goes_off_at_its_limit() {
+    let _fast = fast_clocks();
     let strip = Simulator::strip(Profile::P304M).start().await.unwrap();
     if strip.relay(1) {
         strip.press(1).unwrap();

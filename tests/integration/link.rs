@@ -24,6 +24,7 @@ use tokio::{
 };
 
 use crate::{
+    bridge::fast_clocks,
     cut::Cut,
     faulty_broker::FaultyBroker,
     log::Log,
@@ -318,6 +319,7 @@ async fn a_lost_broker_is_replaced_by_the_next_one() {
 
 #[tokio::test]
 async fn a_broker_that_denies_everything_is_left_for_the_next() {
+    let _fast = fast_clocks();
     let denying = options(SocketAddr::from(([127, 0, 0, 1], 1)))
         .subscriptions
         .iter()
@@ -388,6 +390,7 @@ async fn a_burst_stays_within_the_credit_and_ends_correctly() {
 #[tokio::test]
 async fn one_shots_survive_cuts_or_expire() {
     const MESSAGES: usize = 600;
+    let _fast = fast_clocks();
     let broker = Mosquitto::start().await;
     let cut = Cut::in_front_of(broker.address());
     let probe = watched(&broker).await;
@@ -467,6 +470,7 @@ async fn payloads_that_are_too_large_do_not_break_the_link() {
 
 #[tokio::test]
 async fn a_retained_command_that_is_too_large_is_explained_once() {
+    let _fast = fast_clocks();
     let log = Log::capture();
     let broker = Mosquitto::start().await;
     broker
@@ -527,6 +531,7 @@ async fn a_broker_that_stops_reading_is_dropped_and_caught_up_later() {
 
 #[tokio::test]
 async fn a_silent_broker_is_noticed_by_pings() {
+    let _fast = fast_clocks();
     let log = Log::capture();
     let broker = Mosquitto::start().await;
     let cut = Cut::in_front_of(broker.address());
@@ -571,6 +576,7 @@ async fn fault_while_publishing(link: &mut Link) -> (LinkFault, usize) {
 
 #[tokio::test]
 async fn a_silent_broker_is_noticed_while_much_is_published() {
+    let _fast = fast_clocks();
     let broker = Mosquitto::start().await;
     let cut = Cut::in_front_of(broker.address());
     let mut link = open(impatient(cut.address()));
@@ -586,6 +592,7 @@ async fn a_silent_broker_is_noticed_while_much_is_published() {
 
 #[tokio::test]
 async fn a_missing_acknowledgement_among_others_is_noticed() {
+    let _fast = fast_clocks();
     let broker = FaultyBroker::start();
     let mut link = open(LinkOptions {
         keep_alive: Duration::from_secs(1),
@@ -639,6 +646,7 @@ async fn a_broker_with_nagle_delays_no_command() {
 async fn a_missing_acknowledgement_reconnects_and_loses_nothing() {
     // More than there are packet ids: the client runs into the one that stays in use.
     const MESSAGES: usize = 1200;
+    let _fast = fast_clocks();
     let broker = FaultyBroker::start();
     let mut link = open(LinkOptions {
         keep_alive: Duration::from_secs(1),
@@ -932,6 +940,7 @@ async fn a_slow_owner_applies_backpressure_and_loses_nothing() {
 
 #[tokio::test]
 async fn a_taken_client_id_is_suspected() {
+    let _fast = fast_clocks();
     let broker = Mosquitto::start().await;
     let mine = options(broker.address());
     let mut link = open(mine.clone());

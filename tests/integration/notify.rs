@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use crate::{
-    bridge::{Running, Setup, fast_forward},
+    bridge::{Running, Setup, fast_clocks, fast_forward},
     groups::noon,
     mosquitto::Mosquitto,
     probe::PATIENCE,
@@ -223,6 +223,7 @@ async fn a_reached_limit_is_notified_within_5_s_and_once() {
 
 #[tokio::test]
 async fn servers_that_fail_cost_no_command_and_show_no_secret() {
+    let _fast = fast_clocks();
     let elsewhere = Receiver::ok().await;
     let redirect = format!("Location: http://{}/\r\n", elsewhere.address);
     let failing = [

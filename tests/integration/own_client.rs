@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tapo_simulator::{Damage, Fault, FaultKind, Profile, Protocol, RunningDevice, Scope, Simulator};
 
 use crate::{
-    bridge::{Running, Setup, parsed},
+    bridge::{Running, Setup, fast_clocks, parsed},
     probe::PATIENCE,
     process::own_address,
 };
@@ -42,6 +42,7 @@ async fn a_wrong_password_is_one_attempt_over_aes() {
 
 #[tokio::test]
 async fn a_session_that_ends_is_one_new_login_of_our_client() {
+    let _fast = fast_clocks();
     for (client, protocol) in [
         ("auto", Protocol::Aes),
         ("own", Protocol::Klap),
@@ -97,6 +98,7 @@ async fn the_first_contact_costs_no_needless_login() {
 
 #[tokio::test]
 async fn the_crate_takes_over_where_our_client_cannot_read() {
+    let _fast = fast_clocks();
     let strip = Simulator::strip(Profile::P304M).start().await.unwrap();
     let setup = Setup::new().device("mats", strip.address()).rules(NAMED);
     let bridge = setup.start().await;
@@ -118,6 +120,7 @@ async fn the_crate_takes_over_where_our_client_cannot_read() {
 
 #[tokio::test]
 async fn the_crate_takes_over_where_our_client_cannot_log_in() {
+    let _fast = fast_clocks();
     let strip = Simulator::strip(Profile::P304M).start().await.unwrap();
     let scope = Scope::method("handshake1").times(1);
     strip.faults().set(Fault::HttpStatus { status: 404, scope });
@@ -132,6 +135,7 @@ async fn the_crate_takes_over_where_our_client_cannot_log_in() {
 
 #[tokio::test]
 async fn the_crate_leaves_a_session_to_our_client_again() {
+    let _fast = fast_clocks();
     let strip = Simulator::strip(Profile::P304M).start().await.unwrap();
     let setup = Setup::new().device("it", strip.address()).rules(&limit("it/1"));
     let bridge = setup.start().await;
@@ -187,6 +191,7 @@ async fn a_device_with_one_request_a_session_is_served() {
 /// The crate logs in to it, and cannot read it.
 #[tokio::test]
 async fn an_old_device_over_klap_is_served_again_after_a_restart() {
+    let _fast = fast_clocks();
     let plug = Simulator::plug(Profile::HS110).start().await.unwrap();
     let directory = Arc::new(tempfile::tempdir().unwrap());
     for (transaction, state) in [("1", "ON"), ("2", "OFF")] {

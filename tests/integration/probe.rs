@@ -4,11 +4,12 @@ use std::{
     collections::{BTreeMap, VecDeque},
     fmt,
     net::SocketAddr,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -62,6 +63,8 @@ struct State {
     asked: VecDeque<String>,
     granted: Vec<String>,
     acknowledged: u64,
+    /// How many messages came before the first of the history.
+    forgotten: usize,
     history: Vec<Seen>,
 }
 
@@ -160,16 +163,15 @@ impl Probe {
         predicate: impl Fn(&str) -> bool,
     ) -> String {
         let fulfils = |seen: &Seen| seen.topic == topic && predicate(&seen.text());
-        let find = |state: &State| state.history.iter().find(|seen| fulfils(seen)).map(Seen::text);
-        self.wait_within(limit, &format!("a message on {topic}"), find)
+        self.wait_within(limit, &format!("a message on {topic}"), first(fulfils))
             .await
     }
 
     /// As [`Probe::expect`], on any topic that begins so.
     pub async fn expect_below(&self, prefix: &str, predicate: impl Fn(&str) -> bool) -> String {
         let fulfils = |seen: &Seen| seen.topic.starts_with(prefix) && predicate(&seen.text());
-        let find = |state: &State| state.history.iter().find(|seen| fulfils(seen)).map(Seen::text);
-        self.wait(&format!("a message below {prefix}"), find).await
+        self.wait(&format!("a message below {prefix}"), first(fulfils))
+            .await
     }
 
     /// Waits until the message that came last on `topic` fulfils `predicate`.
@@ -200,7 +202,10 @@ impl Probe {
 
     /// Forgets what was seen so far.
     pub fn forget(&self) {
-        self.state.send_modify(|state| state.history.clear());
+        self.state.send_modify(|state| {
+            state.forgotten += state.history.len();
+            state.history.clear();
+        });
     }
 
     /// Waits until everything that was published before is seen: a message to ourselves comes after it.
@@ -222,13 +227,18 @@ impl Probe {
         kept.map(|seen| (seen.topic.clone(), seen.text())).collect()
     }
 
-    async fn wait<T>(&self, what: &str, find: impl Fn(&State) -> Option<T>) -> T {
+    async fn wait<T>(&self, what: &str, find: impl FnMut(&State) -> Option<T>) -> T {
         self.wait_within(PATIENCE, what, find).await
     }
 
-    async fn wait_within<T>(&self, limit: Duration, what: &str, find: impl Fn(&State) -> Option<T>) -> T {
+    async fn wait_within<T>(
+        &self,
+        limit: Duration,
+        what: &str,
+        mut find: impl FnMut(&State) -> Option<T>,
+    ) -> T {
         let mut states = self.state.subscribe();
-        let found = timeout(limit, async {
+        let found = in_real_time(limit, async {
             loop {
                 if let Some(found) = find(&states.borrow_and_update()) {
                     return found;
@@ -236,7 +246,7 @@ impl Probe {
                 states.changed().await.expect("the probe lives");
             }
         });
-        found.await.unwrap_or_else(|_| {
+        found.await.unwrap_or_else(|| {
             let history = self.history();
             let last = &history[history.len().saturating_sub(20)..];
             panic!(
@@ -251,6 +261,31 @@ impl Drop for Probe {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// Finds the text of the first message that fulfils a predicate, and looks at each message once.
+fn first(fulfils: impl Fn(&Seen) -> bool) -> impl FnMut(&State) -> Option<String> {
+    let mut looked_at = 0;
+    move |state| {
+        let new = state
+            .history
+            .iter()
+            .skip(looked_at.max(state.forgotten) - state.forgotten);
+        looked_at = state.forgotten + state.history.len();
+        new.into_iter().find(|seen| fulfils(seen)).map(Seen::text)
+    }
+}
+
+/// What comes within a limit of real time, also where the clocks of a test run fast.
+async fn in_real_time<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T> {
+    let started = Instant::now();
+    let mut future = pin!(future);
+    while let Some(left) = limit.checked_sub(started.elapsed()) {
+        if let Ok(found) = timeout(left, &mut future).await {
+            return Some(found);
+        }
+    }
+    None
 }
 
 async fn poll(mut events: EventLoop, client: AsyncClient, state: Arc<watch::Sender<State>>) {

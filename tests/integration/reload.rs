@@ -8,7 +8,7 @@ use tapo_simulator::{DEFAULT_PASSWORD, Fault, Profile, Protocol, RunningDevice, 
 use tokio::time::Instant;
 
 use crate::{
-    bridge::{Running, Setup, parsed},
+    bridge::{Running, Setup, fast_clocks, parsed},
     groups::noon,
     mosquitto::Mosquitto,
     probe::PATIENCE,
@@ -105,6 +105,7 @@ async fn listed(bridge: &Running, count: usize) {
 
 #[tokio::test]
 async fn adding_and_removing_a_device_does_not_affect_others() {
+    let _fast = fast_clocks();
     let (lamp, mats) = (plug().await, strip().await);
     let alone = Setup::new().device("lamp", lamp.address());
     let both = alone.clone().device("mats", mats.address());
@@ -156,6 +157,7 @@ async fn adding_and_removing_a_device_does_not_affect_others() {
 
 #[tokio::test]
 async fn a_name_that_changes_reaches_home_assistant() {
+    let _fast = fast_clocks();
     let (lamp, heater) = (plug().await, plug().await);
     let named = |name: &str| {
         let (address, lamp) = (heater.address(), lamp.address());
@@ -183,6 +185,7 @@ async fn a_name_that_changes_reaches_home_assistant() {
 
 #[tokio::test]
 async fn a_device_is_reached_at_its_new_address() {
+    let _fast = fast_clocks();
     let (lamp, old, new) = (plug().await, plug().await, plug().await);
     let at = |address: SocketAddr| {
         Setup::new()
@@ -314,6 +317,7 @@ async fn setup_mode_ends_and_begins_with_the_account() {
 
 #[tokio::test]
 async fn a_bad_file_changes_nothing_and_is_reported() {
+    let _fast = fast_clocks();
     let lamp = plug().await;
     let setup = Setup::new().device("lamp", lamp.address());
     let bridge = setup.clone().start().await;
@@ -416,6 +420,7 @@ async fn a_command_in_flight_to_another_device_survives() {
 
 #[tokio::test]
 async fn a_device_that_is_taken_out_while_it_is_asked_leaves_nothing() {
+    let _fast = fast_clocks();
     let (lamp, heater) = (plug().await, plug().await);
     let alone = Setup::new().device("lamp", lamp.address());
     let both = alone.clone().device("heater", heater.address());
@@ -482,6 +487,7 @@ const BARE: &str = "[location]\ntimezone = \"UTC\"\n";
 
 #[tokio::test]
 async fn groups_schedules_and_sensors_come_and_go() {
+    let _fast = fast_clocks();
     let (lamp, heater) = (plug().await, plug().await);
     let setup = |rules: &str| lamp_and_heater(&lamp, &heater, rules);
     let bridge = setup(BARE).start().await;
@@ -547,6 +553,7 @@ async fn groups_schedules_and_sensors_come_and_go() {
 
 #[tokio::test]
 async fn overrides_and_changed_schedules_stay_on_top() {
+    let _fast = fast_clocks();
     let (lamp, heater) = (plug().await, plug().await);
     let setup = |rules: &str| lamp_and_heater(&lamp, &heater, rules);
     let bridge = setup(&rules("weather/a", "")).start().await;
@@ -600,6 +607,7 @@ async fn overrides_and_changed_schedules_stay_on_top() {
 
 #[tokio::test]
 async fn a_new_limit_counts_for_an_outlet_that_is_on() {
+    let _fast = fast_clocks();
     let heater = plug().await;
     heater.press(1).unwrap();
     let setup = Setup::new().device("heater", heater.address());
@@ -643,6 +651,7 @@ async fn a_sensor_added_by_reload_is_subscribed_after_a_reconnect() {
 #[tokio::test]
 async fn many_requests_are_read_one_after_another_and_all_answered() {
     const REQUESTS: usize = 100;
+    let _fast = fast_clocks();
     let lamp = plug().await;
     let setup = Setup::new().device("lamp", lamp.address());
     let bridge = setup.start().await;

@@ -7,7 +7,7 @@ use tapo_simulator::{Profile, RunningDevice, Simulator};
 use tapo2mqtt::app::bridge::ShutdownReason;
 
 use crate::{
-    bridge::{Running, Setup, parsed},
+    bridge::{Running, Setup, fast_clocks, parsed},
     mosquitto::Mosquitto,
     process::{Home, account, dead_address, device, mqtt},
 };
@@ -64,6 +64,7 @@ async fn unreachable_strip(broker: &Running, bystander: SocketAddr) -> Running {
 
 #[tokio::test]
 async fn the_outlets_of_a_strip_never_reached_are_cleared() {
+    let _fast = fast_clocks();
     let plug = plug().await;
     let first = after_a_run_with_a_strip(plug.address()).await;
     let mut second = unreachable_strip(&first, plug.address()).await;
@@ -86,6 +87,7 @@ async fn the_outlets_of_a_strip_never_reached_are_cleared() {
 
 #[tokio::test]
 async fn a_reload_without_an_unreached_strip_clears_its_outlets() {
+    let _fast = fast_clocks();
     let plug = plug().await;
     let first = after_a_run_with_a_strip(plug.address()).await;
     let second = unreachable_strip(&first, plug.address()).await;

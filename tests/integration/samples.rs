@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use tapo_simulator::{ChildModel, Profile, Simulator};
 
 use crate::{
-    bridge::{Running, Setup, parsed},
+    bridge::{Running, Setup, fast_clocks, parsed},
     process::own_address,
 };
 
@@ -134,6 +134,7 @@ async fn act(bridge: &Running) {
 
 #[tokio::test]
 async fn the_samples_have_the_keys_of_what_is_published() {
+    let _fast = fast_clocks();
     let plug = Simulator::plug(Profile::P110).start().await.unwrap();
     let strip = Simulator::strip(Profile::P304M).start().await.unwrap();
     let hub = Simulator::hub(Profile::H100).children([(ChildModel::T315, "Hall")]);

@@ -18,7 +18,7 @@ use tapo2mqtt::{
 use tokio::task::JoinSet;
 
 use crate::{
-    bridge::{self, Setup, parsed},
+    bridge::{self, Setup, fast_clocks, parsed},
     countdown::rule,
     device_owner::{OFF, Owner},
     mosquitto::Mosquitto,
@@ -366,6 +366,7 @@ fn rule_of_the_app(to: bool) -> Value {
 /// The clock comes from the meter of one of them, and from the device's own time of the other.
 #[tokio::test]
 async fn an_outlet_holds_its_off_rules_and_others_are_unchanged() {
+    let _fast = fast_clocks();
     join_all([Profile::P304M, Profile::EP40M].map(async |profile| {
         let device = strip(profile, Protocol::Klap).await;
         device.press(2).unwrap();
@@ -428,6 +429,7 @@ async fn another_client_takes_over_a_strip_without_our_rules() {
 
 #[tokio::test]
 async fn a_countdown_that_no_client_reaches_is_shown_until_its_end() {
+    let _fast = fast_clocks();
     let (device, setup, mut bridge) = bound_strip().await;
     bridge.stop().await;
     let again = setup
@@ -447,6 +449,7 @@ async fn a_countdown_that_no_client_reaches_is_shown_until_its_end() {
 
 #[tokio::test]
 async fn a_countdown_of_a_group_that_is_gone_is_shown() {
+    let _fast = fast_clocks();
     let (device, setup, mut bridge) = bound_strip().await;
     bridge.stop().await;
     let again = setup

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tapo_simulator::{Cause, Fault, Profile, RunningDevice, Scope, Simulator, Stage};
 
 use crate::{
-    bridge::{Running, Setup, parsed},
+    bridge::{Running, Setup, fast_clocks, parsed},
     mosquitto::Mosquitto,
     probe::{PATIENCE, Probe},
     process::{self, Home},
@@ -68,6 +68,7 @@ async fn a_killed_bridge_leaves_a_heater_that_ends_with_its_lease() {
 
 #[tokio::test]
 async fn a_heater_without_wifi_ends_with_its_lease() {
+    let _fast = fast_clocks();
     let device = plug().await;
     let setup = Setup::new().rules(&rules("10m"));
     let bridge = setup.device("heater", device.address()).start().await;
@@ -121,6 +122,7 @@ async fn group(bridge: &Running, values: Value) -> Value {
 
 #[tokio::test]
 async fn a_target_a_mode_and_a_preset_are_set_by_topic() {
+    let _fast = fast_clocks();
     let (device, bridge) = heated().await;
     let heats = json!({
         "target": 20.0, "temperature": 15.0, "temperature_unit": "°C", "system_mode": "auto", "preset": "none",
@@ -193,6 +195,7 @@ async fn a_target_a_mode_and_a_preset_are_set_by_topic() {
 
 #[tokio::test]
 async fn home_assistant_is_shown_a_climate_per_thermostat() {
+    let _fast = fast_clocks();
     let (device, bridge) = heated().await;
     let announces = |payload: &str| parsed(payload)["device"]["model"] == "Group";
     let seen = bridge

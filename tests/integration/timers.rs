@@ -13,7 +13,7 @@ use tapo_simulator::{Cause, DeviceHandle, Fault, Profile, RunningDevice, Scope, 
 use tapo2mqtt::{app::bridge::ShutdownReason, system::clock::Clock};
 
 use crate::{
-    bridge::{Running, Setup, parsed},
+    bridge::{Running, Setup, fast_clocks, parsed},
     countdown::app,
     mosquitto::Mosquitto,
     probe::PATIENCE,
@@ -93,6 +93,7 @@ async fn a_countdown_runs_on_the_plug_while_the_bridge_is_killed() {
 
 #[tokio::test]
 async fn a_countdown_of_a_strip_survives_a_restart_of_the_bridge() {
+    let _fast = fast_clocks();
     let clock = Clock::steered("2026-11-21T12:00:00Z".parse().unwrap());
     let mats = mats().await;
     let setup = Setup::new().device("mats", mats.address()).clock(&clock);
@@ -171,6 +172,7 @@ async fn a_countdown_that_the_plug_refuses_is_an_error() {
 /// Nothing counts down on a device that cannot be reached, so nothing is promised.
 #[tokio::test]
 async fn a_countdown_waits_for_its_plug_and_expires() {
+    let _fast = fast_clocks();
     let device = lamp().await;
     let bridge = Setup::new().device("lamp", device.address()).start().await;
     bridge.expect("lamp", |lamp| lamp["state"] == "ON").await;
@@ -234,6 +236,7 @@ async fn a_countdown_of_the_app_is_shown_and_ends_by_command() {
 
 #[tokio::test]
 async fn a_timed_off_ends_after_a_restart_of_the_bridge() {
+    let _fast = fast_clocks();
     let clock = Clock::steered("2026-11-21T12:00:00Z".parse().unwrap());
     let mats = mats().await;
     let setup = Setup::new().device("mats", mats.address()).clock(&clock);
@@ -275,6 +278,7 @@ async fn a_timed_off_waits_for_a_limit_and_a_newer_command_ends_it() {
         outlets = ["cooler"]
         safety = { min_off = "30m" }
     "#;
+    let _fast = fast_clocks();
     let clock = Clock::steered("2026-11-21T12:00:00Z".parse().unwrap());
     let device = lamp().await;
     let setup = Setup::new().device("cooler", device.address()).rules(RULES);
@@ -311,6 +315,7 @@ async fn a_timed_off_waits_for_a_limit_and_a_newer_command_ends_it() {
 
 #[tokio::test]
 async fn the_rules_of_the_app_are_shown() {
+    let _fast = fast_clocks();
     let device = lamp().await;
     let handler = app(&device).await;
     let weekdays = ScheduleRule::clock_weekly(22, 30, DaysOfWeek::WEEKDAYS, PowerState::Off).unwrap();
@@ -469,6 +474,7 @@ async fn off_rules_follow(client: &'static str) {
 
 #[tokio::test]
 async fn a_device_removed_from_the_settings_loses_only_our_rules() {
+    let _fast = fast_clocks();
     let (device, other) = (lamp().await, lamp().await);
     let foreign = add_rules_of_the_app(&device).await;
     let setup = Setup::new()
@@ -489,6 +495,7 @@ async fn a_device_removed_from_the_settings_loses_only_our_rules() {
 
 #[tokio::test]
 async fn off_rules_need_a_correct_clock_and_free_space() {
+    let _fast = fast_clocks();
     let wrong = lamp().await;
     wrong.advance(MINUTE * 3);
     let full = lamp().await;

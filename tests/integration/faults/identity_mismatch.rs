@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{answers_to, code, ms, send};
 use crate::{
-    bridge::{Running, Setup},
+    bridge::{Running, Setup, fast_clocks},
     cut::Cut,
     probe::PATIENCE,
     process::own_address,
@@ -60,6 +60,7 @@ async fn a_device_with_another_identity_is_not_switched() {
 
 #[tokio::test]
 async fn an_identity_mismatch_without_alternative_is_reported() {
+    let _fast = fast_clocks();
     let (plug, _, bridge) = known_plug().await;
     let home = plug.address();
     let model = plug.profile();
@@ -131,6 +132,7 @@ impl Pair {
 
 #[tokio::test]
 async fn two_plugs_that_swap_their_addresses_are_still_themselves() {
+    let _fast = fast_clocks();
     let pair = Pair::start().await.swap().await;
     pair.assert_themselves(&pair.bridge).await;
 }

@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::code;
-use crate::bridge::{Running, Setup};
+use crate::bridge::{Running, Setup, fast_clocks};
 
 /// How a server that is no device answers.
 #[derive(Debug, Clone)]
@@ -117,6 +117,7 @@ fn page(status: &str) -> String {
 
 #[tokio::test]
 async fn a_web_server_is_not_an_overloaded_device() {
+    let _fast = fast_clocks();
     join_all(
         [
             "500 Error",

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{code, log_in_elsewhere, ms, word};
 use crate::{
-    bridge::{Running, Setup, fast_forward},
+    bridge::{Running, Setup, fast_clocks, fast_forward},
     log::Log,
     probe::PATIENCE,
 };
@@ -85,6 +85,7 @@ async fn a_war_over_the_session_is_not_fought() {
     const WAR: Duration = Duration::from_secs(3);
     /// Fewer are no war; a busy machine takes longer for them.
     const THEFTS_MIN: u32 = 21;
+    let _fast = fast_clocks();
     let plug = Simulator::plug(Profile::P110)
         .single_session()
         .start()
