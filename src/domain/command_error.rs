@@ -81,7 +81,7 @@ impl CommandError {
             "expired at {expires:.0}, and was received later; not carried out. If it was sent before, check the clocks of its \
              sender and of this machine"
         );
-        Self::bridge(ErrorCode::Expired, message)
+        Self::bridge(ErrorCode::Late, message)
     }
 
     /// A command whose time to live ran out.
@@ -100,6 +100,8 @@ pub enum ErrorCode {
     ShuttingDown,
     /// The time to live ran out before the device could be reached.
     Expired,
+    /// It was received after it had expired. In a response the same as the one above.
+    Late,
     /// A newer command for the same outlet came first.
     Superseded,
     /// No Tapo credentials are configured.
@@ -169,7 +171,7 @@ impl ErrorCode {
         match self {
             Self::NotReady => "not_ready",
             Self::ShuttingDown => "shutting_down",
-            Self::Expired => "expired",
+            Self::Expired | Self::Late => "expired",
             Self::Superseded => "superseded",
             Self::SetupMode => "setup_mode",
             Self::Busy => "busy",
@@ -215,6 +217,7 @@ impl ErrorCode {
             | Self::SetupMode
             | Self::Busy
             | Self::InvalidSettings
+            | Self::Late
             | Self::UnknownDevice
             | Self::UnknownOutlet
             | Self::UnknownGroup

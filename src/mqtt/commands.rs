@@ -268,7 +268,7 @@ mod tests {
         let (mut commands, mut sent, mut outcomes) = commands(2);
         read_before(&mut commands, "heater", Some("2026-11-30T22:59:59+01:00"));
         assert!(sent.try_recv().is_err());
-        assert_eq!(code(outcomes.try_recv().unwrap()).1, ErrorCode::Expired);
+        assert_eq!(code(outcomes.try_recv().unwrap()).1, ErrorCode::Late);
         read_before(&mut commands, "lamp", Some("2026-11-30T23:00:05+01:00"));
         assert!(sent.try_recv().is_ok());
     }

@@ -6,6 +6,7 @@ mod heating;
 mod payload_error;
 mod setting;
 mod thermostat;
+mod time_with_offset;
 mod validity;
 mod value;
 

@@ -307,10 +307,13 @@ async fn a_command_that_expired_on_its_way_is_not_carried_out() {
         "{late}"
     );
     assert!(!plug.relay(1));
+    assert_eq!(late["error"]["origin"], "bridge", "{late}");
     let message = late["error"]["message"].as_str().unwrap();
     assert!(message.contains("2001-01-01T00:00:00Z"), "{message}");
-    let early = bridge.set("plug", "early", on("2999-01-01T01:00:00+01:00")).await;
-    assert_eq!(code_of(&early), "ok", "{early}");
+    for (transaction, never) in [("1", "2999-01-01T01:00:00+01:00"), ("2", "9999-12-31T23:59:59Z")] {
+        let early = bridge.set("plug", transaction, on(never)).await;
+        assert_eq!(code_of(&early), "ok", "{early}");
+    }
     assert!(plug.relay(1));
 }
 

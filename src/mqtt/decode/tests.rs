@@ -355,6 +355,10 @@ const MALFORMED: &[(&str, &str)] = &[
     ("{\"state\":\"ON\",\"state\":\"OFF\"}", "duplicate_key"),
     ("{\"state\":\"ON\",\"expires\":\"22:00\"}", "invalid_value"),
     ("{\"state\":\"ON\",\"expires\":1700000000}", "invalid_value"),
+    (
+        "{\"state\":\"ON\",\"expires\":\"2026-11-21T18:00Z\"}",
+        "invalid_value",
+    ),
     ("{\"state\":\"ON\",\"ttl\":1,\"ttl\":1}", "duplicate_key"),
     ("{\"State\":\"ON\"}", "unknown_key"),
     ("{\"state\":\"ON\",\"color\":3}", "unknown_key"),

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::{
     fields::Fields,
     payload_error::{PayloadError, Shown},
+    time_with_offset::TimeWithOffset,
     value::DurationKey,
 };
 
@@ -42,14 +43,15 @@ impl Validity {
     /// Takes the keys `ttl` and `expires`.
     pub(super) fn take(fields: &mut Fields) -> Result<Self, PayloadError> {
         let ttl = TTL.take(fields)?.unwrap_or(DEFAULT_TTL);
-        let (key, expected) = ("expires", "an RFC 3339 time with an offset");
+        let (key, expected) = ("expires", TimeWithOffset::EXPECTED);
         let expires = fields.take_text(key, expected)?;
-        let expires = expires.map(|text| {
-            text.trim().parse().map_err(|_| PayloadError::InvalidValue {
-                key,
-                expected,
-                shown: Shown::text(&text),
-            })
+        let expires = expires.map(|text| match TimeWithOffset::parse(text.trim()) {
+            Some(TimeWithOffset::At(time)) => Ok(time),
+            Some(TimeWithOffset::Beyond) => Ok(Timestamp::MAX),
+            None => {
+                let shown = Shown::text(&text);
+                Err(PayloadError::InvalidValue { key, expected, shown })
+            }
         });
         Ok(Self {
             ttl,

@@ -11,6 +11,7 @@ use super::{
     DecodeContext,
     fields::{Fields, Scalar},
     payload_error::{PayloadError, Shown},
+    time_with_offset::TimeWithOffset,
 };
 
 /// Longest text of a transaction, in bytes.
@@ -129,16 +130,16 @@ pub(super) fn take_until(
         return Ok(None);
     };
     let trimmed = text.trim();
-    if let Ok(instant) = trimmed.parse() {
-        return Ok(Some(instant));
-    }
-    // It can be read, and is no instant that can be counted: the offset brings it over the end.
-    if jiff::fmt::temporal::Pieces::parse(trimmed).is_ok_and(|pieces| pieces.offset().is_some()) {
-        return Err(PayloadError::OutOfRange {
-            key,
-            expected: "a time with an offset before 9999-12-30, or \"override\":\"hold\" for no end",
-            shown: Shown::text(&text),
-        });
+    match TimeWithOffset::parse(trimmed) {
+        Some(TimeWithOffset::At(instant)) => return Ok(Some(instant)),
+        Some(TimeWithOffset::Beyond) => {
+            return Err(PayloadError::OutOfRange {
+                key,
+                expected: "a time with an offset before 9999-12-30, or \"override\":\"hold\" for no end",
+                shown: Shown::text(&text),
+            });
+        }
+        None => {}
     }
     let Ok(time) = civil::Time::strptime("%H:%M", trimmed) else {
         let shown = Shown::text(&text);
