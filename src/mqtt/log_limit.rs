@@ -8,6 +8,8 @@ use tokio::time::Instant;
 const BURST: u32 = 200;
 /// The time after which one more line may be written.
 const PER_LINE: Duration = Duration::from_millis(100);
+/// The time without another line after which a flood is over.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// Bounds the lines about commands and requests: a flood of them must not fill a disk.
 #[derive(Debug)]
@@ -15,6 +17,7 @@ pub(super) struct LogLimit {
     lines: u32,
     refilled: Instant,
     suppressed: u64,
+    suppressed_at: Instant,
 }
 
 impl LogLimit {
@@ -23,6 +26,7 @@ impl LogLimit {
             lines: BURST,
             refilled: now,
             suppressed: 0,
+            suppressed_at: now,
         }
     }
 
@@ -38,10 +42,21 @@ impl LogLimit {
         }
         if self.lines == 0 {
             self.suppressed += 1;
+            self.suppressed_at = now;
             return None;
         }
         self.lines -= 1;
-        Some(std::mem::take(&mut self.suppressed))
+        Some(self.take_suppressed())
+    }
+
+    /// Whether a flood is over, of which lines were not written.
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        self.suppressed > 0 && now.duration_since(self.suppressed_at) >= QUIET
+    }
+
+    /// The number of lines that were not written and not counted yet.
+    pub(super) fn take_suppressed(&mut self) -> u64 {
+        std::mem::take(&mut self.suppressed)
     }
 }
 
@@ -60,5 +75,19 @@ mod tests {
         assert_eq!(limit.line(start + 3 * PER_LINE), Some(1));
         assert_eq!(limit.line(start + Duration::from_hours(1)), Some(0));
         assert_eq!(limit.lines, BURST - 1);
+    }
+
+    #[test]
+    fn a_flood_is_over_a_second_after_its_last_line() {
+        let start = Instant::now();
+        let mut limit = LogLimit::new(start);
+        for _ in 0..BURST + 2 {
+            limit.line(start);
+        }
+        let last = start + PER_LINE / 2;
+        assert_eq!(limit.line(last), None);
+        assert!(!limit.is_over(start + QUIET) && limit.is_over(last + QUIET));
+        assert_eq!(limit.take_suppressed(), 3);
+        assert!(!limit.is_over(last + 2 * QUIET), "it was said");
     }
 }

@@ -303,6 +303,9 @@ impl MqttTask {
                         self.follow_inventory();
                     }
                     let now = Instant::now();
+                    if self.log_limit.is_over(now) {
+                        log_suppressed(self.log_limit.take_suppressed());
+                    }
                     if now >= online_by {
                         self.release_devices();
                     }
@@ -768,16 +771,9 @@ impl MqttTask {
 
     /// Whether one more line about a command may be written.
     fn may_log(&mut self) -> bool {
-        let Some(suppressed) = self.log_limit.line(Instant::now()) else {
-            return false;
-        };
-        if suppressed > 0 {
-            warn!(
-                suppressed,
-                "too many commands at once; lines about some of them were not written"
-            );
-        }
-        true
+        let suppressed = self.log_limit.line(Instant::now());
+        log_suppressed(suppressed.unwrap_or(0));
+        suppressed.is_some()
     }
 
     fn on_reload_step(&mut self, step: ReloadStep) {
@@ -976,6 +972,7 @@ impl MqttTask {
         while let Ok(message) = self.inbox.try_recv() {
             self.on_reply(message);
         }
+        log_suppressed(self.log_limit.take_suppressed());
         if self.commands.open() > 0 {
             warn!(
                 commands = self.commands.open(),
@@ -994,6 +991,16 @@ impl MqttTask {
             }
             None => {}
         }
+    }
+}
+
+/// Lines about commands that were not written, if there are some.
+fn log_suppressed(suppressed: u64) {
+    if suppressed > 0 {
+        warn!(
+            suppressed,
+            "too many commands at once; lines about some of them were not written"
+        );
     }
 }
 

@@ -8,7 +8,12 @@ use std::{
 use serde_json::json;
 use tapo_simulator::{Fault, Profile, Scope, Simulator, Stage};
 
-use crate::{bridge::Setup, bridge::fast_clocks, chaos::recording_client::RecordingClient};
+use crate::{
+    bridge::{Setup, fast_clocks},
+    chaos::recording_client::RecordingClient,
+    mosquitto::Mosquitto,
+    process::{Home, dead_address, online, settings},
+};
 
 /// More than all queues on the way hold together.
 const FLOOD: usize = 3000;
@@ -126,4 +131,40 @@ async fn device_counts_are_published_together_with_a_limited_rate() {
         };
         assert_eq!(online, COMING_UP as u64, "{topic}: {published}");
     }
+}
+
+#[tokio::test]
+async fn how_much_of_a_flood_was_not_logged_is_logged_after_it() {
+    const COMMANDS: u64 = 600;
+    let broker = Mosquitto::start().await;
+    let probe = broker.probe().await;
+    probe.subscribe("tapo2mqtt/#").await;
+    let home = Home::new(&settings(broker.address(), &[("plug", dead_address())]));
+    let bridge = home.start();
+    online(&probe).await;
+    let client = RecordingClient::open(broker.address()).await;
+    for _ in 0..COMMANDS {
+        client.send("plug/set", "x".to_owned());
+    }
+    // No other command comes.
+    bridge.wrote("lines about some of them were not written").await;
+    let counts = || -> u64 {
+        let output = bridge.output();
+        let counts = output.split("suppressed=").skip(1).map(|rest| {
+            let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+            digits.parse::<u64>().unwrap()
+        });
+        counts.sum::<u64>() + u64::try_from(output.matches("command failed").count()).unwrap()
+    };
+    let end = Instant::now() + crate::probe::PATIENCE;
+    while counts() < COMMANDS {
+        assert!(
+            Instant::now() < end,
+            "{} of {COMMANDS} lines\n{}",
+            counts(),
+            bridge.output()
+        );
+        probe.catch_up().await;
+    }
+    bridge.stop().await.in_order();
 }
