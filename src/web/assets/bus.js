@@ -12,6 +12,7 @@ let position = ""; // the id of the last message: a new connection goes on from 
 let version;
 let source;
 let timer;
+let attempt = 0; // an answer to an earlier one comes too late to change anything
 let listener;
 
 /** Connects, and calls `listener`: `hello`, `message`, and `status` with connected, connecting, lost or login. */
@@ -46,10 +47,13 @@ export function open() {
   };
 }
 
+/** Ends the attempt that goes on. Returns whether the one that begins is still the last one. */
 function close() {
   source?.close();
   source = undefined;
   clearTimeout(timer);
+  const own = ++attempt;
+  return () => own === attempt;
 }
 
 function after(time, call) {
@@ -67,19 +71,21 @@ function hello(said) {
 
 /** Why there is no stream: a login is missing, or the bridge is away. */
 async function find() {
-  close();
+  const isLast = close();
   const response = await fetch(`api/changes?after=${position}`).catch(() => null);
+  if (!isLast()) return;
   if (response?.status === 401) return listener.status("login");
   after(RETRY, open);
 }
 
 /** Asks for changes, again and again. */
 async function poll() {
-  close();
+  const isLast = close();
   try {
     const response = await fetch(`api/changes?after=${position}`, { signal: AbortSignal.timeout(15_000) });
-    if (response.status === 401) return listener.status("login");
-    const said = await response.json();
+    const said = response.status === 401 ? null : await response.json();
+    if (!isLast()) return;
+    if (!said) return listener.status("login");
     hello(said.hello);
     listener.status("connected");
     for (const one of said.changes) listener.message(one);
@@ -87,6 +93,7 @@ async function poll() {
     position = said.id;
     after(said.more ? 0 : POLL, poll);
   } catch {
+    if (!isLast()) return;
     listener.status("lost");
     after(RETRY, open);
   }
