@@ -490,7 +490,9 @@ async fn a_retained_command_that_is_too_large_is_explained_once() {
             .filter(|line| line.contains(text))
             .collect::<Vec<_>>()
     };
-    assert_eq!(about("lost the connection").len(), 1, "{lines:#?}");
+    // The end of each connection whose beginning is logged; later ones are not.
+    assert_eq!(about("connected to the MQTT broker").len(), 2, "{lines:#?}");
+    assert_eq!(about("lost the connection").len(), 2, "{lines:#?}");
     assert_eq!(
         about("not subscribed to until the next start").len(),
         1,
@@ -750,6 +752,25 @@ async fn a_denied_subscription_is_reported_and_the_others_work() {
     assert_eq!(broker.retained(STATE).await.as_deref(), Some(ONLINE));
     broker.probe().await.publish("base/bridge/request/info", "").await;
     assert_eq!(message(&mut link).await.0, "base/bridge/request/info");
+}
+
+#[tokio::test]
+async fn a_denied_subscription_is_logged_once() {
+    let log = Log::capture();
+    let broker = Mosquitto::builder().deny_subscription("base/+/set").start().await;
+    let cut = Cut::in_front_of(broker.address());
+    let mut link = open(options(cut.address()));
+    for connects in 1..=3 {
+        drive_until(&mut link, "refused", |stats| {
+            (stats.connects, stats.refused_subscriptions) == (connects, 1)
+        })
+        .await;
+        cut.cut();
+        lost(&mut link, connects).await;
+    }
+    let lines = log.lines();
+    let denials = lines.iter().filter(|line| line.contains("denies a subscription"));
+    assert_eq!(denials.count(), 1, "{lines:#?}");
 }
 
 #[tokio::test]

@@ -5,10 +5,11 @@ use std::time::Duration;
 use rumqttc::MqttOptions;
 use tokio::time::Instant;
 
-use crate::{Broker, connection_state::ConnectionState};
+use crate::{
+    Broker,
+    connection_state::{ConnectionState, LASTING},
+};
 
-/// A broker whose connection lasted this long works.
-const LASTING: Duration = Duration::from_mins(10);
 /// For how long a broker is tried last whose connection did not. It doubles each time, up to [`LAST_MAX`].
 const LAST_MIN: Duration = Duration::from_mins(1);
 const LAST_MAX: Duration = Duration::from_hours(1);

@@ -7,7 +7,9 @@ use tokio::time::Instant;
 use crate::LinkFault;
 
 /// A connection that lasts this long is stable.
-const STABLE_AFTER: Duration = Duration::from_secs(5);
+pub(crate) const STABLE_AFTER: Duration = Duration::from_secs(5);
+/// A broker whose connection lasted this long works.
+pub(crate) const LASTING: Duration = Duration::from_mins(10);
 
 /// The state that a connection had reached when it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

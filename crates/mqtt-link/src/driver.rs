@@ -95,16 +95,17 @@ impl Driver {
             let state = ConnectionState::at(now, accepted);
             let fault = self.reconnect.classify(fault, now);
             let since = answered.unwrap_or(now);
-            let notice = self
-                .reconnect
-                .on_failed(self.brokers.position(), &fault, state, since);
-            let lasted = accepted.map_or(Duration::ZERO, |accepted| now.duration_since(accepted));
-            let next = self.brokers.on_ended(state.ended_with(&fault), lasted, now);
+            let lasted = accepted.map(|accepted| now.duration_since(accepted));
+            let position = self.brokers.position();
+            let notice = self.reconnect.on_failed(position, &fault, lasted, since);
+            let next = self
+                .brokers
+                .on_ended(state.ended_with(&fault), lasted.unwrap_or_default(), now);
             let jitter = rand::random_range(JITTER);
             let delay = self.backoff.next_delay(&fault, state, next, jitter);
             let longest = self.backoff.longest(&fault);
-            log_fault(&broker, &fault, state, next, notice, (delay, longest));
-            if state != ConnectionState::Failed || notice == Notice::New {
+            log_fault(&broker, &fault, next, notice, (delay, longest));
+            if state != ConnectionState::Failed || notice != Notice::Repeated {
                 self.emit(DriverEvent::Disconnected(fault)).await;
             }
             select! {
@@ -186,15 +187,13 @@ impl Driver {
                 log_connected(broker, connected);
                 DriverState::Connected { accepted: now }
             }
-            (DriverState::Connected { accepted }, _)
-                if ConnectionState::at(now, Some(accepted)) == ConnectionState::Stable =>
-            {
-                if let Some(recovery) = self.reconnect.on_stable() {
+            (DriverState::Connected { accepted }, _) => {
+                if let Some(recovery) = self.reconnect.on_lasting(now.duration_since(accepted)) {
                     log_connected(broker, Connected::Again(recovery));
                 }
                 state
             }
-            _ => state,
+            (DriverState::Connecting, _) => state,
         }
     }
 
@@ -226,34 +225,29 @@ fn log_connected(broker: &Broker, connected: Connected) {
 fn log_fault(
     broker: &Broker,
     fault: &LinkFault,
-    state: ConnectionState,
     next: NextAttempt,
     notice: Notice,
     (delay, longest): (Duration, Duration),
 ) {
     let longest = longest.as_secs();
-    match (notice, state, next) {
-        (Notice::Repeated, ..) => {
+    let then = match next {
+        NextAttempt::Untried => "trying the next one".to_owned(),
+        NextAttempt::First => format!("retrying every {longest} s or sooner"),
+    };
+    match notice {
+        Notice::Repeated => {
             let retry_in = seconds(delay);
             debug!(
                 %broker,
                 retry_in, "still no stable connection to the MQTT broker: {fault}"
             );
         }
-        (Notice::New, ConnectionState::Failed, NextAttempt::Untried) => {
-            warn!(%broker, "cannot connect to the MQTT broker: {fault}; trying the next one");
+        Notice::Failed => warn!(%broker, "cannot connect to the MQTT broker: {fault}; {then}"),
+        Notice::NotLasting => {
+            warn!(%broker, "the MQTT broker accepted a connection, which did not last: {fault}; {then}");
         }
-        (Notice::New, ConnectionState::Failed, NextAttempt::First) => {
-            warn!(
-                %broker,
-                "cannot connect to the MQTT broker: {fault}; retrying every {longest} s or sooner"
-            );
-        }
-        (Notice::New, ConnectionState::Unstable | ConnectionState::Stable, _) => {
-            warn!(
-                %broker,
-                "lost the connection to the MQTT broker: {fault}; reconnecting"
-            );
+        Notice::Lost => {
+            warn!(%broker, "lost the connection to the MQTT broker: {fault}; reconnecting");
         }
     }
 }

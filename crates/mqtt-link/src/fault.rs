@@ -95,6 +95,9 @@ pub enum LinkFault {
     /// The broker denies all subscriptions that the link needs, and there is another broker.
     #[error("the broker denies all subscriptions; check its access rules")]
     SubscriptionsDenied,
+    /// The broker denies the only subscription of a short connection.
+    #[error("the broker denies the subscription to {0}; check its access rules")]
+    SubscriptionDenied(String),
     /// A message on a subscribed topic exceeds the maximum packet size.
     #[error(
         "received a message of {0} bytes, which exceeds the packet size limit; if it is retained, clear its topic (see \
@@ -148,6 +151,7 @@ impl LinkFault {
             | Self::Silent
             | Self::Unacknowledged
             | Self::SubscriptionsDenied
+            | Self::SubscriptionDenied(_)
             | Self::MessageTooLarge(_)
             | Self::Protocol(_)
             | Self::Network(_)

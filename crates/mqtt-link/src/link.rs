@@ -1,6 +1,9 @@
 //! The connection as its owner sees it.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{HashSet, VecDeque},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use rumqttc::Publish;
@@ -51,6 +54,8 @@ pub struct Link {
     received: u64,
     oversized: u64,
     refused: RefusedFilters,
+    /// The denials in force that were logged: broker and filter.
+    logged_denials: HashSet<(String, Filter)>,
     /// The subscriptions without which a broker is of no use. Empty if there is no other broker.
     needed: Vec<Filter>,
     /// For how long a broker is asked for them that grants none.
@@ -89,6 +94,7 @@ impl Link {
             received: 0,
             oversized: 0,
             refused: RefusedFilters::default(),
+            logged_denials: HashSet::new(),
             needed,
             denied_patience: DENIED_PATIENCE_MIN,
             optional: options.optional_subscriptions,
@@ -185,6 +191,7 @@ impl Link {
         self.needed.retain(|needed| needed != filter);
         self.optional.retain(|optional| optional != filter);
         self.refused.remove(filter);
+        self.logged_denials.retain(|(_, denied)| denied != filter);
         self.flush();
     }
 
@@ -358,16 +365,27 @@ impl Link {
     }
 
     fn on_subscribed(&mut self, filter: Filter, is_granted: bool) {
+        let broker = self.session.as_ref().map_or("", Session::broker).to_owned();
+        let denial = (broker, filter);
+        let (broker, filter) = &denial;
         if is_granted {
-            if self.needed.contains(&filter) {
+            if self.needed.contains(filter) {
                 self.denied_patience = DENIED_PATIENCE_MIN;
             }
-            if self.refused.remove(&filter) {
-                info!(%filter, "the MQTT broker grants the subscription now");
+            self.refused.remove(filter);
+            if self.logged_denials.remove(&denial) {
+                let (broker, filter) = &denial;
+                info!(%broker, %filter, "the MQTT broker grants the subscription now");
             }
-        } else if self.refused.add(&filter, Instant::now()) {
-            warn!(%filter, "the MQTT broker denies a subscription; check its access rules");
-            self.events.push_back(LinkEvent::SubscriptionRefused { filter });
+        } else if self.refused.add(filter, Instant::now()) {
+            let event = LinkEvent::SubscriptionRefused {
+                filter: filter.clone(),
+            };
+            self.events.push_back(event);
+            if !self.logged_denials.contains(&denial) {
+                warn!(%broker, %filter, "the MQTT broker denies a subscription; check its access rules");
+                self.logged_denials.insert(denial);
+            }
         }
     }
 

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use rumqttc::{AsyncClient, Event, EventLoop, Incoming, MqttOptions, PublishOptions, QoS};
+use rumqttc::{
+    AsyncClient, Event, EventLoop, Incoming, MqttOptions, PublishOptions, QoS, SubscribeReasonCode,
+};
 use tokio::time::timeout;
 
 use crate::{
@@ -17,6 +19,7 @@ pub(crate) const MESSAGE_TIMEOUT: Duration = Duration::from_millis(500);
 pub(crate) struct ProbeConnection {
     client: AsyncClient,
     events: EventLoop,
+    filter: String,
 }
 
 /// How a probe connects.
@@ -59,12 +62,19 @@ impl ProbeConnection {
     async fn open_at(broker: MqttOptions, filter: &str, limit: Duration) -> Result<Self, LinkFault> {
         let (client, mut events) = AsyncClient::builder(broker).capacity(4).build();
         events.set_network_options(options::network());
-        let mut connection = Self { client, events };
+        let filter = filter.to_owned();
+        let mut connection = Self {
+            client,
+            events,
+            filter,
+        };
         timeout(limit, connection.connected())
             .await
             .map_err(|_| LinkFault::Timeout)??;
         // Its channel is empty, so there is room.
-        let _room = connection.client.try_subscribe(filter, QoS::AtLeastOnce);
+        let _room = connection
+            .client
+            .try_subscribe(connection.filter.as_str(), QoS::AtLeastOnce);
         Ok(connection)
     }
 
@@ -75,9 +85,17 @@ impl ProbeConnection {
         let _room = self.client.try_publish(topic.as_str(), payload.into(), options);
     }
 
-    /// Waits for the next event of the established connection.
+    /// Waits for the next event of the established connection. A subscription that is denied is a fault.
     pub(crate) async fn next_event(&mut self) -> Result<Event, LinkFault> {
-        self.poll(Stage::Connected).await
+        let event = self.poll(Stage::Connected).await?;
+        match &event {
+            Event::Incoming(Incoming::SubAck(ack))
+                if ack.return_codes.contains(&SubscribeReasonCode::Failure) =>
+            {
+                Err(LinkFault::SubscriptionDenied(self.filter.clone()))
+            }
+            _ => Ok(event),
+        }
     }
 
     /// Waits for the next message.
