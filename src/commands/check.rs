@@ -114,18 +114,22 @@ fn state_file(settings: &Settings) -> Option<Row> {
     Some(Row::new("state file", result))
 }
 
-/// A row for each broker, and what the bridge needs of the first one that works.
+/// What the bridge needs of each broker, and the sensors on the first one that works.
 async fn broker_rows(settings: &Settings) -> Result<Vec<Row>, ExitError> {
     let (mut rows, mut working) = (Vec::new(), None);
     for address in &settings.mqtt.brokers {
         let options = broker_options(settings, address)?;
         let (row, state) = broker(settings, address, options.clone()).await?;
         rows.push(Row::new("broker", row));
-        working = working.or(state.map(|state| (options, state)));
+        if let Some(state) = state {
+            let permissions = permissions(settings, &options, &state, BROKER_BUDGET).await?;
+            let named = |text: String| format!("{address}: {text}");
+            let row = Row::new("permissions", permissions.map(named).map_err(named));
+            working = working.or((!row.failed()).then_some(options));
+            rows.push(row);
+        }
     }
-    if let Some((options, state)) = working {
-        let permissions = permissions(settings, &options, &state, BROKER_BUDGET).await?;
-        rows.push(Row::new("permissions", permissions));
+    if let Some(options) = working {
         for sensor in &settings.rules.sensors {
             if let Some(source) = sensor.topic() {
                 rows.push(sensor_row(&options, sensor, source).await?);

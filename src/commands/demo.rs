@@ -21,7 +21,7 @@ use crate::{
     domain::{devices::ClientChoice, report::Availability, search_area::SearchArea, topics::BridgeTopic},
     mqtt::{
         availability,
-        link::{Broker, Filter, RetainedProbe, clear_retained, probe_retained},
+        link::{Broker, Filter, LinkOptions, RetainedProbe, clear_retained, probe_retained},
         link_options,
     },
     system::{Secret, clock::Clock, tasks::Tasks, telemetry},
@@ -70,10 +70,13 @@ pub(super) async fn demo(
     };
     let settings = stage.settings(&sources)?;
     let is_guest = broker.is_none() && settings.mqtt.enabled;
-    if is_guest {
-        refuse_second(&settings).await?;
-    }
-    let after = signals.run(move || stage.start(sources)).await;
+    let used = if is_guest {
+        reached_broker(&settings).await?
+    } else {
+        None
+    };
+    let used = used.or_else(|| settings.mqtt.brokers.first().cloned());
+    let after = signals.run(move || stage.start(sources, used.as_ref())).await;
     if let Some(broker) = broker {
         broker.stop().await;
     }
@@ -105,21 +108,30 @@ async fn page_address() -> io::Result<SocketAddr> {
     free.local_addr()
 }
 
-/// Another demo on this broker would clear the topics of this one.
-async fn refuse_second(settings: &Settings) -> Result<(), ExitError> {
-    let options = link_options(settings, &settings.topics()).map_err(StartError::from)?;
-    let state = options.will.topic.clone();
-    let probe = probe_retained(options, &state, BROKER_BUDGET).await;
-    match probe.map_err(StartError::from)? {
-        RetainedProbe::Payload(payload) if payload == availability(Availability::Online) => {
-            Err(ExitError::Unwell(format!(
-                "another demo runs on this broker, with the base topic {}; stop it, or start `demo` without --no-broker",
-                settings.mqtt.base_topic
-            )))
+/// The broker that the bridge will use: the first one that works. Another demo there would clear the topics of this one.
+async fn reached_broker(settings: &Settings) -> Result<Option<Broker>, ExitError> {
+    let all = link_options(settings, &settings.topics()).map_err(StartError::from)?;
+    let state = all.will.topic.clone();
+    for broker in &all.brokers {
+        let options = LinkOptions {
+            brokers: vec![broker.clone()],
+            ..all.clone()
+        };
+        let probe = probe_retained(options, &state, BROKER_BUDGET).await;
+        match probe.map_err(StartError::from)? {
+            RetainedProbe::Payload(payload) if payload == availability(Availability::Online) => {
+                return Err(ExitError::Unwell(format!(
+                    "another demo runs on the broker {broker}, with the base topic {}; stop it, or start `demo` without \
+                     --no-broker",
+                    settings.mqtt.base_topic
+                )));
+            }
+            RetainedProbe::Payload(_) | RetainedProbe::Empty => return Ok(Some(broker.clone())),
+            RetainedProbe::Failed(_) => {}
         }
-        // The bridge reports a broker that cannot be reached, and tries again.
-        RetainedProbe::Payload(_) | RetainedProbe::Empty | RetainedProbe::Failed(_) => Ok(()),
     }
+    // The bridge reports brokers that cannot be reached, and tries again.
+    Ok(None)
 }
 
 /// Removes everything that the demo left on a broker that is not its own: first from Home Assistant.
@@ -171,14 +183,14 @@ end = "22:30"
 "#;
 
 impl Stage {
-    fn start(self, sources: Sources) -> Result<Bridge, ExitError> {
+    fn start(self, sources: Sources, broker: Option<&Broker>) -> Result<Bridge, ExitError> {
         let settings = self.settings(&sources)?;
         let zone = &settings.rules.location.zone;
         let log_level = telemetry::start(settings.log.level, settings.log.format, zone)?;
         log_start(&settings, None);
         let loader = config::Loader::new(move || self.settings(&sources));
         let bridge = Bridge::start(&settings, Some(loader), log_level, Clock::system())?;
-        output::print(&welcome(&settings))?;
+        output::print(&welcome(&settings, broker))?;
         Ok(bridge)
     }
 
@@ -265,8 +277,7 @@ fn loopback_of(broker: SocketAddr) -> SocketAddr {
     }
 }
 
-fn welcome(settings: &Settings) -> String {
-    let broker = settings.mqtt.brokers.first();
+fn welcome(settings: &Settings, broker: Option<&Broker>) -> String {
     let (host, port) = broker.map_or(("localhost", 1883), |broker| (broker.host.as_str(), broker.port));
     let (base, page) = (&settings.mqtt.base_topic, settings.web.listen);
     if !settings.mqtt.enabled {

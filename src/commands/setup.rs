@@ -13,7 +13,7 @@ use std::{
 };
 
 use self::{answers::SetupAnswers, found_device::FoundDevice, terminal::Terminal};
-use super::{ExitError, check::check, output, sources};
+use super::{ExitError, check::check, output, permissions::permissions, sources};
 use crate::{
     app::bridge::StartError,
     cli::{DiscoverArgs, SettingsArgs},
@@ -127,28 +127,39 @@ async fn ask_broker(terminal: &mut Terminal, answers: &mut SetupAnswers) -> Resu
                 continue;
             }
         };
-        let options = link_options(&settings, &settings.topics()).map_err(StartError::from)?;
-        let state = options.will.topic.clone();
-        match probe_retained(options, &state, BROKER_BUDGET)
-            .await
-            .map_err(StartError::from)?
-        {
-            RetainedProbe::Failed(fault) => {
-                output::print(&format!("  The broker cannot be used: {fault}\n"))?;
-                if terminal.confirm("  Enter it again?", true).await? {
-                    let is_reached = matches!(fault, LinkFault::BadCredentials | LinkFault::NotAuthorized);
-                    (host, port) = if is_reached {
-                        (answers.host.clone(), answers.port.clone())
-                    } else {
-                        first.clone()
-                    };
-                    continue;
-                }
-            }
-            RetainedProbe::Payload(_) | RetainedProbe::Empty => output::print("  connected\n")?,
+        let Err((why, is_reached)) = try_broker(&settings).await? else {
+            return output::print("  connected\n");
+        };
+        output::print(&format!("  The broker cannot be used: {why}\n"))?;
+        if !terminal.confirm("  Enter it again?", true).await? {
+            return Ok(());
         }
-        return Ok(());
+        (host, port) = if is_reached {
+            (answers.host.clone(), answers.port.clone())
+        } else {
+            first.clone()
+        };
     }
+}
+
+/// Whether the broker lets the bridge do what it needs to. The error is why not, and whether it is the right broker.
+async fn try_broker(settings: &Settings) -> Result<Result<(), (String, bool)>, ExitError> {
+    let options = link_options(settings, &settings.topics()).map_err(StartError::from)?;
+    let will = options.will.clone();
+    let probe = probe_retained(options.clone(), &will.topic, BROKER_BUDGET).await;
+    let state = match probe.map_err(StartError::from)? {
+        RetainedProbe::Payload(state) => state,
+        RetainedProbe::Empty => will.payload,
+        RetainedProbe::Failed(fault) => {
+            let is_reached = matches!(
+                fault,
+                LinkFault::BadCredentials | LinkFault::NotAuthorized | LinkFault::SubscriptionDenied(_)
+            );
+            return Ok(Err((fault.to_string(), is_reached)));
+        }
+    };
+    let allowed = permissions(settings, &options, &state, BROKER_BUDGET).await?;
+    Ok(allowed.map(drop).map_err(|why| (why, true)))
 }
 
 async fn ask_account(terminal: &mut Terminal, answers: &mut SetupAnswers) -> Result<(), ExitError> {

@@ -332,20 +332,34 @@ async fn check_finds_outlets_that_a_device_does_not_have() {
 }
 
 #[tokio::test]
-async fn check_tries_permissions_on_a_broker_that_works() {
+async fn check_tries_permissions_on_each_broker_that_works() {
+    let denying = Mosquitto::builder().deny_subscription("tapo2mqtt/bridge/state");
+    let dropping = Mosquitto::builder().acl("topic read tapo2mqtt/#\n");
     let (closing, broker) = (FaultyBroker::that_hangs_up(), Mosquitto::start().await);
-    let hosts = json!([closing.address, broker.address()]);
+    let (denying, dropping) = (denying.start().await, dropping.start().await);
+    let hosts = json!([
+        closing.address,
+        denying.address(),
+        dropping.address(),
+        broker.address()
+    ]);
     let only_hosts = format!("[mqtt]\nhosts = {hosts}\n");
     let settings = settings(broker.address(), &[]).replace(&mqtt_only(broker.address()), &only_hosts);
     let output = Home::new(&settings).run(&["check"]).await;
     let table = printed(&output);
     assert!(row(&table, "broker").1.contains("closed"), "{table}");
-    assert!(table.contains("no other bridge uses"), "{table}");
-    assert_eq!(
-        row(&table, "permissions"),
-        ("ok", "publish and subscribe allowed"),
-        "{table}"
+    let denied = format!(
+        "failed  {}: the broker denies the subscription to",
+        denying.address()
     );
+    assert!(table.contains(&denied), "{table}");
+    assert_eq!(table.matches("no other bridge uses").count(), 2, "{table}");
+    let (status, text) = row(&table, "permissions");
+    let dropped = format!("{}: a message of", dropping.address());
+    assert!(status == "failed" && text.starts_with(&dropped), "{table}");
+    let allowed = format!("ok      {}: publish and subscribe allowed", broker.address());
+    assert!(table.contains(&allowed), "{table}");
+    assert_eq!(table.matches("permissions").count(), 2, "{table}");
 }
 
 #[tokio::test]

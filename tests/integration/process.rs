@@ -927,6 +927,25 @@ async fn the_demo_does_not_disturb_a_bridge_and_cleans_up() {
 
 #[cfg(feature = "demo")]
 #[tokio::test]
+async fn the_demo_names_the_broker_that_it_uses() {
+    let broker = Mosquitto::start().await;
+    let hosts = serde_json::json!([dead_address(), broker.address()]);
+    let home = Home::new(&format!("[mqtt]\nhosts = {hosts}\n"));
+    let demo = home.start_with(&["--config", SETTINGS_FILE, "demo", "--no-broker"]);
+    demo.wrote("Stop with Ctrl-C").await;
+    let address = broker.address();
+    let (host, port) = (address.ip(), address.port());
+    for shown in [
+        format!("on the broker at {address}."),
+        format!("mosquitto_pub -h {host} -p {port} -t"),
+    ] {
+        assert!(demo.output().contains(&shown), "{}", demo.output());
+    }
+    demo.stop().await.in_order();
+}
+
+#[cfg(feature = "demo")]
+#[tokio::test]
 async fn the_demo_takes_a_free_port_if_the_usual_one_is_in_use() {
     let listen = Ipv4Addr::new(127, rand::random(), rand::random(), 3);
     let _taken = tokio::net::TcpListener::bind((listen, 1883)).await.unwrap();

@@ -259,6 +259,44 @@ async fn setup_writes_a_file_without_a_broker() {
 }
 
 #[tokio::test]
+async fn setup_says_what_a_broker_denies() {
+    let denying = Mosquitto::builder().deny_subscription("tapo2mqtt/bridge/state");
+    let dropping = Mosquitto::builder().acl("topic read tapo2mqtt/#\n");
+    let brokers = [denying.start().await, dropping.start().await];
+    let addresses = brokers.each_ref().map(Mosquitto::address);
+    let dialog = run(move || {
+        let target = own_address().to_string();
+        let arguments = ["setup", "--wait", "1", "--target", &target];
+        let mut dialog = Dialog::start(&arguments, tempfile::tempdir().unwrap());
+        for (address, why) in addresses
+            .iter()
+            .zip(["denies the subscription", "is not received"])
+        {
+            dialog.answer("alone [", &address.ip().to_string());
+            dialog.answer("port [", &address.port().to_string());
+            dialog.answer("username, if it requires one: ", "");
+            dialog.expect("The broker cannot be used: ");
+            dialog.expect(why);
+            dialog.answer("Enter it again? [Y/n]: ", "");
+            // It is the right one, and is offered again.
+            dialog.expect(&format!("alone [{}", address.ip()));
+            dialog.answer("]: ", "");
+            dialog.answer("port [", "");
+            dialog.answer("username, if it requires one: ", "");
+            dialog.expect(why);
+            dialog.answer("Enter it again? [Y/n]: ", "");
+        }
+        dialog.answer("alone [", "none");
+        dialog.answer("e-mail, or empty to enter it later: ", "");
+        dialog.expect("Written: tapo2mqtt.toml");
+        dialog
+    })
+    .await;
+    let (shown, status, _directory) = run_end(dialog).await;
+    assert!(!status.success() && !shown.contains("  connected"), "{shown}");
+}
+
+#[tokio::test]
 async fn ctrl_c_at_a_password_writes_nothing_and_shows_typing() {
     let dead = dead_address();
     let dialog = run(move || {
