@@ -709,7 +709,11 @@ async fn a_reconnect_logs_one_line_for_each_change() {
 
 #[tokio::test]
 async fn a_refused_login_hides_the_password_and_is_retried_slowly() {
-    let broker = Mosquitto::builder().login("bridge", "right").start().await;
+    let broker = Mosquitto::builder()
+        .logged()
+        .login("bridge", "right")
+        .start()
+        .await;
     let login = |password: &str| {
         Some(Login {
             username: "bridge".into(),

@@ -56,6 +56,7 @@ pub struct Builder {
     tls: Option<ClientCertificates>,
     self_signed: bool,
     nagle: bool,
+    logged: bool,
     options: Vec<String>,
     configuration: Option<String>,
 }
@@ -108,6 +109,12 @@ impl Builder {
     /// It holds small packets back, as one without `set_tcp_nodelay` does.
     pub fn nagle(mut self) -> Self {
         self.nagle = true;
+        self
+    }
+
+    /// It writes each packet to its log.
+    pub fn logged(mut self) -> Self {
+        self.logged = true;
         self
     }
 
@@ -165,7 +172,7 @@ impl Builder {
             format!("set_tcp_nodelay {}", !self.nagle),
             // For slow subscribers. Not 0: that makes Mosquitto 2.0 hang up on a denied publish.
             "max_queued_messages 1000000".to_owned(),
-            "log_type all".to_owned(),
+            format!("log_type {}", if self.logged { "all" } else { "error" }),
             format!("log_dest file {}", path("log")),
             // Without this a broker started by root gives up the right to read its own files.
             "user root".to_owned(),

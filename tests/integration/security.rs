@@ -271,6 +271,7 @@ struct Scene {
 impl Scene {
     async fn start(access: &str) -> Self {
         let broker = Mosquitto::builder()
+            .logged()
             .login("home", "secret")
             .user("tapo2mqtt", "secret")
             .acl(access)
