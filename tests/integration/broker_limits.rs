@@ -134,7 +134,6 @@ async fn a_topic_that_the_broker_drops_is_noticed() {
 
 #[tokio::test]
 async fn a_giant_message_on_an_own_topic_is_replaced() {
-    let _fast = fast_clocks();
     let plug = Simulator::plug(Profile::P110).start().await.unwrap();
     for topic in ["tapo2mqtt/bridge/devices", PLUG_DISCOVERY] {
         let log = Log::capture();

@@ -4,6 +4,7 @@ use jiff::SignedDuration;
 use tapo2mqtt::system::clock::Clock;
 
 use crate::{
+    bridge::fast_clocks,
     forecasts::{Behavior, Provider},
     groups::Site,
     health::issues,
@@ -38,6 +39,7 @@ fn rules(server: &Provider) -> String {
 
 #[tokio::test]
 async fn holidays_of_a_server_count_also_without_the_network() {
+    let _fast = fast_clocks();
     let clock = Clock::steered(SIX.parse().unwrap());
     let server = Provider::steered(&clock, Behavior::Document(CALENDAR.to_owned())).await;
     let mut site = Site::ruled(&clock, Mosquitto::start().await, &rules(&server)).await;

@@ -137,6 +137,7 @@ async fn an_outlet_whose_power_was_cut_comes_back_as_the_settings_say() {
 
 #[tokio::test]
 async fn an_outlet_that_does_not_obey_is_a_problem_after_a_minute() {
+    let _fast = fast_clocks();
     let site = Site::at(NOON, "").await;
     let scope = Scope::method("set_device_info");
     site.lamp.faults().set(Fault::Refuse { code: -1001, scope });
@@ -213,6 +214,7 @@ async fn an_override_ends_by_itself() {
 
 #[tokio::test]
 async fn a_sensor_value_from_before_the_start_counts_until_stale() {
+    let _fast = fast_clocks();
     let broker = Mosquitto::start().await;
     let station = broker.probe().await;
     station

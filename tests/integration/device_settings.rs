@@ -248,6 +248,7 @@ async fn a_plug_without_a_meter_shows_its_clock_to_our_client() {
 #[tokio::test]
 #[allow(clippy::disallowed_methods)] // The simulated device starts at the time of day.
 async fn an_off_by_the_auto_off_of_the_device_is_explained() {
+    let _fast = fast_clocks();
     let device = Simulator::plug(Profile::P110).start().await.unwrap();
     device.set_auto_off(1, 30).unwrap();
     let clock = Clock::steered(jiff::Timestamp::now());

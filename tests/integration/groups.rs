@@ -131,8 +131,8 @@ fn unplug(device: &DeviceHandle) {
 #[tokio::test]
 async fn a_window_edge_is_acted_on_within_a_second() {
     let fast = fast_clocks();
-    let clock = Clock::steered("2026-11-21T05:59:00Z".parse().unwrap());
-    let edge = Instant::now() + Duration::from_mins(1);
+    let clock = Clock::steered("2026-11-21T05:59:30Z".parse().unwrap());
+    let edge = Instant::now() + Duration::from_secs(30);
     let site = Site::with(&clock, "").await;
     sleep_until(edge - Duration::from_secs(1)).await;
     drop(fast);

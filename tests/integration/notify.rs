@@ -282,6 +282,7 @@ async fn with_offline_heater(setup: &Setup, plug: RunningDevice, receiver: &Rece
 
 #[tokio::test]
 async fn a_restart_repeats_no_notification_and_loses_no_end() {
+    let _fast = fast_clocks();
     let receiver = Receiver::ok().await;
     let plug = Simulator::plug(Profile::P110).seed(7).start().await.unwrap();
     let address = plug.address();

@@ -102,6 +102,7 @@ async fn opens_without_the_bridge(profile: Profile, protocol: Protocol) {
 /// It would switch off another outlet.
 #[tokio::test]
 async fn a_countdown_that_went_to_another_outlet_is_cleared() {
+    let _fast = fast_clocks();
     let device = strip(Profile::HS300, Protocol::Xor).await;
     device.faults().set(Fault::OutletIgnored);
     let limit = "[[group]]\nid = \"mats\"\noutlets = [\"strip/2\"]\nsafety = { max_on = \"1h\" }\n";
@@ -141,6 +142,7 @@ async fn each_outlet_of_a_strip_opens_at_its_limit_after_a_kill() {
 
 #[tokio::test]
 async fn an_outlet_that_refuses_its_countdown_says_so() {
+    let _fast = fast_clocks();
     join_all(
         [
             ("get_countdown_rules", -1002),
@@ -412,6 +414,7 @@ async fn bound_strip() -> (RunningDevice, Setup, bridge::Running) {
 /// The countdown holds the limit on, and its end is shown.
 #[tokio::test]
 async fn another_client_takes_over_a_strip_without_our_rules() {
+    let _fast = fast_clocks();
     let (device, setup, bridge) = bound_strip().await;
     let answer = bridge.reload(&setup.client("tapo")).await;
     assert_eq!(answer["status"], "ok", "{answer}");

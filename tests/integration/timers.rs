@@ -423,6 +423,7 @@ async fn after_a_kill_the_plug_switches_off_by_its_rule() {
 
 #[tokio::test]
 async fn off_rules_follow_overrides_and_the_option() {
+    let _fast = fast_clocks();
     join_all(["tapo", "own"].map(async |client| {
         off_rules_follow(client).await;
     }))

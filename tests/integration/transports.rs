@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tapo_simulator::{Profile, Protocol, RunningDevice, Simulator};
 
 use crate::{
-    bridge::{Running, Setup, parsed},
+    bridge::{Running, Setup, fast_clocks, parsed},
     process::own_address,
 };
 
@@ -155,6 +155,7 @@ async fn each_client_switches_and_reads_over_each_protocol() {
 
 #[tokio::test]
 async fn each_client_finds_a_device_that_was_unplugged() {
+    let _fast = fast_clocks();
     with_each_client(async |client| {
         let cases = cases(client).await;
         let bridge = setup(&cases, client).request_timeout("500ms").start().await;

@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use crate::{
-    bridge::{Running, Setup},
+    bridge::{Running, Setup, fast_clocks},
     log::Log,
     mosquitto::Mosquitto,
     page::Page,
@@ -504,6 +504,7 @@ async fn silent_connections_do_not_block_another_client() {
 
 #[tokio::test]
 async fn a_listener_that_cannot_listen_is_an_issue() {
+    let _fast = fast_clocks();
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap();
     let (page, section) = Page::new("");

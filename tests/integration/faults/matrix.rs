@@ -13,7 +13,7 @@ use super::{
     send, word,
 };
 use crate::{
-    bridge::{Running, Setup, parsed},
+    bridge::{Running, Setup, fast_clocks, parsed},
     probe::PATIENCE,
 };
 
@@ -262,17 +262,18 @@ async fn untouched(bridge: &Running, beside: &RunningDevice) {
 }
 
 /// The crate serves the plug, and our own client the strip.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn every_fault_heals_or_is_reported() {
     all_rows("auto", &[Profile::P110, Profile::P300]).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn every_fault_of_a_plug_heals_with_our_client() {
     all_rows("own", &[Profile::P110]).await;
 }
 
 async fn all_rows(client: &'static str, profiles: &'static [Profile]) {
+    let _fast = fast_clocks();
     let started = Instant::now();
     let tasks = Tasks::default();
     // FAULT=hang runs the rows whose names contain it.

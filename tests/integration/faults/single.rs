@@ -142,6 +142,7 @@ async fn the_right_password_heals_at_the_next_start() {
 
 #[tokio::test]
 async fn ten_equal_failures_are_one_line_and_one_event() {
+    let _fast = fast_clocks();
     let log = Log::capture();
     let plug = Simulator::plug(Profile::P110).start().await.unwrap();
     let bridge = Setup::new().device("plug", plug.address()).start().await;
