@@ -18,14 +18,14 @@ use super::{
     schedule_edits::ScheduleEdits,
     timers::{Timer, TimerKind},
 };
-use crate::domain::off_rules::OurRules;
+use crate::{domain::off_rules::OurRules, store::Stored};
 
 /// The section. A part that is missing is empty.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PersistedScheduler {
     /// What is promised about each relay.
-    pub relays: BTreeMap<RelayId, PersistedRelay>,
+    pub relays: BTreeMap<RelayId, Stored<PersistedRelay>>,
     /// Which hardware each configured device was.
     pub devices: BTreeMap<DeviceId, KnownDevice>,
     /// What groups remember.
@@ -67,7 +67,9 @@ impl PersistedScheduler {
     pub fn apply(&mut self, change: PersistedChange) -> bool {
         match change {
             PersistedChange::Relay(relay, None) => self.relays.remove(&relay).is_some(),
-            PersistedChange::Relay(relay, Some(new)) => replace(self.relays.entry(relay).or_default(), *new),
+            PersistedChange::Relay(relay, Some(new)) => {
+                replace(self.relays.entry(relay).or_default(), (*new).into())
+            }
             PersistedChange::Devices(devices) => replace(&mut self.devices, devices),
             PersistedChange::Group(id, new) => replace(self.groups.entry(id).or_default(), new),
             PersistedChange::Groups(known) => {
@@ -85,7 +87,7 @@ impl PersistedScheduler {
     /// It is a backup that was taken over: nobody has seen since what its runs became.
     pub fn mark_from_backup(&mut self) {
         for relay in self.relays.values_mut() {
-            relay.run.mark_from_backup();
+            relay.change(|relay| relay.run.mark_from_backup());
         }
     }
 
@@ -126,8 +128,10 @@ impl PersistedScheduler {
             return warn!(outlet = %path, "not in the settings any more: what was kept about it is dropped");
         };
         let entry = self.relays.entry(relay).or_default();
-        entry.name.get_or_insert(path);
-        change(entry);
+        entry.change(|relay| {
+            relay.name.get_or_insert(path);
+            change(relay);
+        });
     }
 }
 

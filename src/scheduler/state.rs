@@ -121,7 +121,7 @@ impl State {
         });
         let outlets = persisted.relays.into_iter().filter_map(|(relay, persisted)| {
             let path = persisted.name.clone()?;
-            Some((relay, Box::new(OutletState::restored(path, persisted))))
+            Some((relay, Box::new(OutletState::restored(path, (*persisted).clone()))))
         });
         let mut state = Self {
             groups: groups.collect(),

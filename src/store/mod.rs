@@ -9,6 +9,7 @@ mod location;
 mod progress;
 mod salvage;
 mod section;
+mod stored;
 mod writer;
 
 use std::{io, path::PathBuf};
@@ -27,6 +28,7 @@ use writer::Output;
 pub use disk_file::replace_file;
 pub use location::{StateFileError, StateLocation};
 pub use section::Section;
+pub use stored::Stored;
 pub use writer::{StateFileStatus, Writer};
 
 /// What became of the file at start.
