@@ -12,7 +12,7 @@ use planner::{
     sensor::SensorValue,
 };
 
-use super::name_map::NameMap;
+use super::{dirty::LookScope, name_map::NameMap};
 
 /// What comes next for a group. A look ahead costs more than everything else that a command to one of its members brings
 /// about, so it is taken again only of what changed.
@@ -20,8 +20,10 @@ use super::name_map::NameMap;
 pub(super) struct Ahead {
     /// `None` before the first look.
     outlook: Option<Outlook>,
-    /// Of each member, in the order of the group, with what it follows from.
-    members: Vec<(Prospect, MemberOutlook)>,
+    /// Of each member, in the order of the group.
+    members: Vec<MemberOutlook>,
+    /// What each of them follows from.
+    followed: Vec<Prospect>,
     /// What it follows from for all members.
     prospects: Option<Prospects>,
 }
@@ -62,16 +64,15 @@ impl Ahead {
         self.outlook.as_ref()
     }
 
-    /// Works it out, as far as it is not as before. `plans` has each member, or it is too early.
+    /// Works it out, as far as it is not as before. `plans` has each member, or it is too early. Members that `scope` does
+    /// not have are as before.
     pub(super) fn look(
         &mut self,
         group: &Group,
         plans: &NameMap<OutletPath, OutletPlan>,
+        scope: &LookScope,
         inputs: &Inputs<'_>,
     ) {
-        let prospect = |path: &OutletPath| Some(Prospect::new(path, plans.get(path)?, inputs));
-        let each: Option<Vec<Prospect>> = group.outlets.iter().map(prospect).collect();
-        let Some(each) = each else { return };
         let prospects = Prospects {
             memory: inputs.memory.clone(),
             values: values(group, inputs),
@@ -79,29 +80,44 @@ impl Ahead {
             weather: inputs.readings.weather().map(|weather| weather.answered().steady),
         };
         if self.prospects.as_ref() != Some(&prospects) {
-            self.members.clear();
+            self.followed.clear();
         }
         let is_over = |outlook: &MemberOutlook| outlook.first().is_some_and(|(at, _)| at <= inputs.now.wall);
-        let known = |(position, prospect): (usize, &Prospect)| {
-            let (known, outlook) = self.members.get(position)?;
-            (known == prospect && !is_over(outlook)).then_some(outlook)
-        };
-        let known: Vec<Option<&MemberOutlook>> = each.iter().enumerate().map(known).collect();
-        if known.iter().all(Option::is_some) && self.outlook.is_some() {
+        let mut changed = Vec::new();
+        for (position, path) in group.outlets.iter().enumerate() {
+            let known = self.followed.get(position).zip(self.members.get(position));
+            let known = known.filter(|(_, outlook)| !is_over(outlook));
+            if known.is_some() && !scope.has(path) {
+                continue;
+            }
+            let Some(plan) = plans.get(path) else { return };
+            let prospect = Prospect::new(path, plan, inputs);
+            if known.is_none_or(|(known, _)| *known != prospect) {
+                changed.push((position, path, prospect));
+            }
+        }
+        if changed.is_empty() && self.outlook.is_some() {
             return;
         }
-        let found: Vec<MemberOutlook> = if group.is_each_member_by_itself() {
-            let found = known.into_iter().zip(group.outlets.chunks(1));
-            let found = found.map(|(known, outlet)| match known {
-                Some(outlook) => vec![outlook.clone()],
-                None => MemberOutlook::of(inputs, group, outlet),
-            });
-            found.flatten().collect()
+        if group.is_each_member_by_itself() {
+            self.members
+                .resize_with(group.outlets.len(), MemberOutlook::default);
+            for (position, path, _) in &changed {
+                let found = MemberOutlook::of(inputs, group, std::slice::from_ref(*path)).pop();
+                if let (Some(slot), Some(found)) = (self.members.get_mut(*position), found) {
+                    *slot = found;
+                }
+            }
         } else {
-            MemberOutlook::of(inputs, group, &group.outlets)
-        };
-        self.outlook = Some(Outlook::of(&group.outlets, &found));
-        self.members = each.into_iter().zip(found).collect();
+            self.members = MemberOutlook::of(inputs, group, &group.outlets);
+        }
+        for (position, _, prospect) in changed {
+            match self.followed.get_mut(position) {
+                Some(slot) => *slot = prospect,
+                None => self.followed.push(prospect),
+            }
+        }
+        self.outlook = Some(Outlook::of(&group.outlets, &self.members));
         self.prospects = Some(prospects);
     }
 }

@@ -14,6 +14,7 @@ use super::{
     retry::Retry,
     state::State,
     timers::{Timer, TimerKind},
+    tracked::Tracked,
 };
 use crate::domain::{
     command_error::{CommandError, ErrorCode},
@@ -122,7 +123,7 @@ impl<'a> Completion<'a> {
         let mut paths = Vec::new();
         for relay in &command.changed {
             let outlet = self.state.outlets.get_mut(relay);
-            let ended = |outlet: &&mut Box<OutletState>| {
+            let ended = |outlet: &&mut Tracked<OutletState>| {
                 outlet.undo.is_some_and(|undo| undo.command == member.command)
             };
             let Some(outlet) = outlet.filter(ended) else {
@@ -146,10 +147,13 @@ impl<'a> Completion<'a> {
         let Some(command) = self.state.commands.confirm(member.command) else {
             return;
         };
-        let Some(message) = command.announcement.take() else {
-            return;
-        };
+        let announced = command.announcement.take();
         let (group, path) = (command.group.clone(), command.single().cloned());
+        // Now it is written, also for members that have no result yet.
+        for relay in command.changed.clone() {
+            self.state.mark_relay(&relay);
+        }
+        let Some(message) = announced else { return };
         self.state
             .event_of(EventKind::OverrideSet, path.as_ref(), group, message, self.now);
     }

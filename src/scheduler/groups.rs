@@ -18,7 +18,9 @@ use planner::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{ahead::Ahead, name_map::NameMap, outlets::OutletState, silence::Silence, turns::Turns};
+use super::{
+    ahead::Ahead, dirty::LookScope, name_map::NameMap, outlets::OutletState, silence::Silence, turns::Turns,
+};
 
 /// What is known of one group.
 #[derive(Debug, Clone, Default)]
@@ -165,10 +167,20 @@ impl GroupState {
         state
     }
 
-    /// Asks the planner.
-    pub fn replan(&mut self, group: &Group, members: &Members, site: Site<'_>) {
+    /// Whether what is planned and expected holds for members that nothing happened to.
+    pub fn holds_for_others(&self, group: &Group, now: Now) -> bool {
+        let comes = |at: Option<Timestamp>| at.is_none_or(|at| at > now.wall);
+        let next = self.outlook().map(|outlook| outlook.first.map(|(at, _)| at));
+        group.is_each_member_by_itself()
+            && self.plan.as_ref().is_some_and(|plan| comes(plan.wake))
+            && next.is_some_and(comes)
+    }
+
+    /// Asks the planner, about the members that are looked at.
+    pub fn replan(&mut self, group: &Group, scope: &LookScope, members: &Members, site: Site<'_>) {
         let mut memory = Memory::default();
-        let (plan, outlets) = plan_group(&members.inputs(site, self), group, &mut memory);
+        let known = |path: &OutletPath| self.members.get(path).filter(|_| !scope.has(path));
+        let (plan, planned) = plan_group(&members.inputs(site, self), group, &mut memory, known);
         for ((_, schedule), new) in memory.iter() {
             let known = self.remembered.get(schedule);
             if known.is_none_or(|(_, known)| known != new) {
@@ -178,7 +190,10 @@ impl GroupState {
         }
         self.memory = memory;
         self.plan = Some(plan);
-        self.members = outlets.into_iter().collect();
+        if *scope == LookScope::Whole {
+            self.members.clear();
+        }
+        self.members.extend(planned);
     }
 
     /// Whether the values of these sensors change no more than the texts of its plan.
@@ -234,7 +249,9 @@ impl GroupState {
     ) -> Option<OutletPlan> {
         let mut members = members.clone();
         members.overrides.clear(path);
-        let (_, plans) = plan_group(&members.inputs(site, self), group, &mut Memory::default());
+        let (_, plans) = plan_group(&members.inputs(site, self), group, &mut Memory::default(), |_| {
+            None
+        });
         plans
             .into_iter()
             .find(|(member, _)| member == path)
@@ -293,9 +310,9 @@ impl GroupState {
     }
 
     /// Works out what comes next.
-    pub fn look_ahead(&mut self, group: &Group, members: &Members, site: Site<'_>) {
+    pub fn look_ahead(&mut self, group: &Group, scope: &LookScope, members: &Members, site: Site<'_>) {
         let mut ahead = std::mem::take(&mut self.ahead);
-        ahead.look(group, &self.members, &members.inputs(site, self));
+        ahead.look(group, &self.members, scope, &members.inputs(site, self));
         self.ahead = ahead;
     }
 }

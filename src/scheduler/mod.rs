@@ -3,8 +3,8 @@
 //! The scheduler is a value: [`Scheduler::handle`] takes an event and the present moment and returns effects. It has no
 //! channel, no file and no clock. [`task`] turns channels and timers into events, and effects into messages.
 //!
-//! An event marks the groups (and outlets without a group) that it concerns. Only they are looked at: planned,
-//! reconciled and published ([`cycle`]). What happens later waits in one queue of [`deadlines`].
+//! An event marks the members of groups (and outlets without a group) that it concerns. Only they are looked at: planned,
+//! reconciled and published ([`cycle`]), and with them all of a group whose members depend on each other. What happens later waits in one queue of [`deadlines`].
 //!
 //! | file | what |
 //! |---|---|
@@ -22,6 +22,7 @@ mod commands;
 mod completion;
 mod cycle;
 mod deadlines;
+mod dirty;
 mod effective_rules;
 mod fail_safe;
 mod groups;
@@ -48,6 +49,7 @@ pub mod task;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod tracked;
 mod turns;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -217,8 +219,8 @@ impl Scheduler {
         while let Some(subject) = self.state.deadlines.take_due(now.steady) {
             self.state.mark_subject(subject);
         }
-        while let Some(subject) = self.state.take_dirty() {
-            Cycle::new(&mut self.state, now).run(subject);
+        while let Some((subject, scope)) = self.state.take_dirty() {
+            Cycle::new(&mut self.state, now).run(subject, scope);
         }
         self.state.log_mismatches();
         self.state.take_effects()

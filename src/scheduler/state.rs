@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::{Deref as _, DerefMut as _},
     sync::Arc,
 };
 
@@ -26,6 +27,7 @@ use super::{
     commands::{Before, CommandId, DiskWait, PendingCommands},
     completion::Completion,
     deadlines::{Deadlines, Subject},
+    dirty::{Dirty, LookScope},
     effective_rules::EffectiveRules,
     fail_safe::{Bounds, SentEnd},
     groups::{GroupState, Members, Site},
@@ -37,6 +39,7 @@ use super::{
     sensors::{Received, SensorChange, Sensors, of_hub, of_weather, on_topic, source_of},
     status::{self, Coming, StatusPublisher},
     timers::{Timer, TimerKind},
+    tracked::Tracked,
 };
 use crate::domain::{
     device_command::{DeviceAction, RunLimit, Source, Switch},
@@ -70,8 +73,8 @@ pub struct State {
     pub refused: BTreeMap<DeviceId, Arc<DeviceReport>>,
     /// The relay of each name in use.
     pub names: NameMap<OutletPath, RelayId>,
-    /// Every relay that has a name, or something to remember. Boxed, because the table has room for up to twice as many.
-    pub outlets: NameMap<RelayId, Box<OutletState>>,
+    /// Every relay that has a name, or something to remember.
+    pub(super) outlets: NameMap<RelayId, Tracked<OutletState>>,
     /// Every group. Boxed, because each look takes one out for a while.
     pub groups: NameMap<GroupId, Box<GroupState>>,
     /// Commands that wait for their members.
@@ -94,7 +97,7 @@ pub struct State {
     pub batch: u64,
     /// The last event whose changes are in the state file.
     pub written: u64,
-    dirty: BTreeSet<Subject>,
+    dirty: Dirty,
     effects: Vec<Effect>,
     /// Outlets that became not as expected, until they are logged.
     mismatches: Vec<String>,
@@ -121,7 +124,10 @@ impl State {
         });
         let outlets = persisted.relays.into_iter().filter_map(|(relay, persisted)| {
             let path = persisted.name.clone()?;
-            Some((relay, Box::new(OutletState::restored(path, (*persisted).clone()))))
+            Some((
+                relay,
+                Tracked::new(OutletState::restored(path, (*persisted).clone())),
+            ))
         });
         let mut state = Self {
             groups: groups.collect(),
@@ -137,7 +143,7 @@ impl State {
             listening_since: now.steady,
             batch: 0,
             written: 0,
-            dirty: BTreeSet::new(),
+            dirty: Dirty::default(),
             effects: Vec::new(),
             mismatches: Vec::new(),
             refused: BTreeMap::new(),
@@ -188,7 +194,7 @@ impl State {
         {
             self.commands.rename(&provisional, relay);
             match self.outlets.get_mut(relay) {
-                Some(known) => known.merge(*earlier),
+                Some(known) => known.merge(earlier.into_inner()),
                 None => {
                     self.outlets.insert(relay.clone(), earlier);
                 }
@@ -198,7 +204,7 @@ impl State {
         let outlet = self
             .outlets
             .entry(relay.clone())
-            .or_insert_with(|| Box::new(OutletState::new(path.clone())));
+            .or_insert_with(|| Tracked::new(OutletState::new(path.clone())));
         if outlet.path != *path {
             let before = std::mem::replace(&mut outlet.path, path.clone());
             if self.names.get(&before) == Some(relay) || !self.names.contains_key(&before) {
@@ -269,12 +275,28 @@ impl State {
 
     /// The outlet of a name.
     pub fn outlet(&self, path: &OutletPath) -> Option<&OutletState> {
-        self.outlets.get(self.names.get(path)?).map(Box::as_ref)
+        self.outlets.get(self.names.get(path)?).map(Tracked::deref)
     }
 
     /// The outlet of a name.
     pub fn outlet_mut(&mut self, path: &OutletPath) -> Option<&mut OutletState> {
-        self.outlets.get_mut(self.names.get(path)?).map(Box::as_mut)
+        self.outlets
+            .get_mut(self.names.get(path)?)
+            .map(Tracked::deref_mut)
+    }
+
+    /// Whether an outlet may have changed since it was looked at.
+    pub fn is_touched(&self, path: &OutletPath) -> bool {
+        let outlet = self.names.get(path).and_then(|relay| self.outlets.get(relay));
+        outlet.is_none_or(Tracked::is_touched)
+    }
+
+    /// What follows from an outlet is done.
+    pub fn settle(&mut self, path: &OutletPath) {
+        let relay = self.names.get(path);
+        if let Some(outlet) = relay.and_then(|relay| self.outlets.get_mut(relay)) {
+            outlet.settle();
+        }
     }
 
     /// The time zone of the schedules.
@@ -442,13 +464,19 @@ impl State {
         self.rivals(path).find(newer).cloned()
     }
 
-    /// Something about an outlet changed: its group, or it alone, is looked at.
+    /// Something about an outlet changed: it is looked at, with its group.
     pub fn mark(&mut self, path: &OutletPath) {
-        if let Some(relay) = self.names.get(path).cloned() {
-            self.mark_outlet(path, &relay);
-        } else if let Some(group) = self.rules.group_of(path) {
-            let subject = Subject::Group(group.id.clone());
-            self.dirty.insert(subject);
+        if let Some(group) = self.rules.group_of(path) {
+            self.dirty.insert_member(Subject::Group(group.id.clone()), path);
+        } else if let Some(relay) = self.names.get(path) {
+            self.dirty.insert(Subject::Outlet(relay.clone()));
+        }
+    }
+
+    /// The same, of a relay.
+    pub(super) fn mark_relay(&mut self, relay: &RelayId) {
+        if let Some(path) = self.outlets.get(relay).map(|outlet| outlet.path.clone()) {
+            self.mark(&path);
         }
     }
 
@@ -466,6 +494,7 @@ impl State {
         }
     }
 
+    /// A relay has a name, or has it no more: its group, or it alone, is looked at.
     fn mark_outlet(&mut self, path: &OutletPath, relay: &RelayId) {
         let subject = match self.rules.group_of(path) {
             Some(group) => Subject::Group(group.id.clone()),
@@ -663,8 +692,8 @@ impl State {
     }
 
     /// Takes a subject to look at.
-    pub fn take_dirty(&mut self) -> Option<Subject> {
-        self.dirty.pop_first()
+    pub fn take_dirty(&mut self) -> Option<(Subject, LookScope)> {
+        self.dirty.pop()
     }
 
     /// What is to be done.
@@ -891,9 +920,7 @@ impl State {
         let ready = ready.filter(|(_, disk)| disk.batch <= written);
         let relays: Vec<RelayId> = ready.map(|(relay, _)| relay.clone()).collect();
         for relay in relays {
-            if let Some(path) = self.outlets.get(&relay).map(|outlet| outlet.path.clone()) {
-                self.mark(&path);
-            }
+            self.mark_relay(&relay);
         }
     }
 

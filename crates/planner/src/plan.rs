@@ -340,7 +340,7 @@ pub fn plan(inputs: &Inputs<'_>) -> Plan {
     let mut outlets = BTreeMap::new();
     let mut groups = Vec::with_capacity(inputs.rules.groups.len());
     for group in &inputs.rules.groups {
-        let (summary, members) = plan_group(inputs, group, &mut memory);
+        let (summary, members) = plan_group(inputs, group, &mut memory, |_| None);
         groups.push(summary);
         outlets.extend(members);
     }
@@ -353,23 +353,31 @@ pub fn plan(inputs: &Inputs<'_>) -> Plan {
     }
 }
 
-/// Plans one group; adds what its schedules remember to `memory`.
-pub fn plan_group(
+/// Plans one group; adds what its schedules remember to `memory`. Returns the plans of the members of which none is `known`:
+/// one that surely is as before.
+pub fn plan_group<'k>(
     inputs: &Inputs<'_>,
     group: &Group,
     memory: &mut Memory,
+    known: impl Fn(&OutletPath) -> Option<&'k OutletPlan>,
 ) -> (GroupPlan, Vec<(OutletPath, OutletPlan)>) {
     let level = winner(inputs, group, memory);
-    let mut members = Vec::with_capacity(group.outlets.len());
+    let known: Vec<Option<&OutletPlan>> = group.outlets.iter().map(known).collect();
+    let mut planned = Vec::new();
     let mut override_states = Vec::with_capacity(group.outlets.len());
-    for outlet in &group.outlets {
+    for (outlet, known) in group.outlets.iter().zip(&known) {
         let in_force = decide::in_force(inputs, group, outlet);
         override_states.push(in_force.map(|(found, _)| found.state()));
-        let plan = decide::decide(inputs, group, &level, outlet, in_force);
-        members.push((outlet.clone(), plan));
+        if known.is_none() {
+            let plan = decide::decide(inputs, group, &level, outlet, in_force);
+            planned.push((outlet.clone(), plan));
+        }
     }
+    let mut new = planned.iter().map(|(_, plan)| plan);
+    let plans = known.into_iter().filter_map(|known| known.or_else(|| new.next()));
+    let members: Vec<(&OutletPath, &OutletPlan)> = group.outlets.iter().zip(plans).collect();
     let summary = group::summary(inputs, group, &level, &members, &override_states);
-    (summary, members)
+    (summary, planned)
 }
 
 /// Plans some members of a group, without a summary of it; adds what its schedules remember to `memory`.

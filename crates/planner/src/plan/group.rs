@@ -124,10 +124,10 @@ pub(super) fn summary(
     inputs: &Inputs<'_>,
     group: &Group,
     level: &ScheduleWinner<'_>,
-    members: &[(OutletPath, OutletPlan)],
+    members: &[(&OutletPath, &OutletPlan)],
     override_states: &[Option<OverrideState>],
 ) -> GroupPlan {
-    let plans = || members.iter().map(|(_, plan)| plan);
+    let plans = || members.iter().map(|(_, plan)| *plan);
     // The first among equals speaks for the group.
     let speaker = plans().rev().max_by_key(|plan| plan.source);
     GroupPlan {
@@ -152,7 +152,7 @@ pub(super) fn summary(
 }
 
 /// A pause between two runs is no trip.
-fn safety(inputs: &Inputs<'_>, members: &[(OutletPath, OutletPlan)]) -> SafetyState {
+fn safety(inputs: &Inputs<'_>, members: &[(&OutletPath, &OutletPlan)]) -> SafetyState {
     let limited = |plan: &OutletPlan| match plan.rule {
         Some(Rule::Limit(cause)) => cause != Cause::MinOff,
         Some(Rule::Schedule(_) | Rule::Interlock | Rule::Frost) | None => false,
