@@ -73,13 +73,28 @@ impl LinkOptions {
             Transport::Tcp => None,
             Transport::Tls(tls) => Some(tls.client_config()?),
         };
-        let client = |broker: &Broker| (broker.clone(), self.to_client(broker, tls.clone(), will));
-        Ok(self.brokers.iter().map(client).collect())
+        let mut clients = Vec::new();
+        for (position, broker) in self.brokers.iter().enumerate() {
+            let id = match position {
+                0 => self.client_id.clone(),
+                _ => format!("{}-{}", self.client_id, position + 1),
+            };
+            clients.push((broker.clone(), self.to_client(id, broker, tls.clone(), will)));
+        }
+        Ok(clients)
     }
 
-    fn to_client(&self, broker: &Broker, tls: Option<Arc<ClientConfig>>, will: Option<&Will>) -> MqttOptions {
+    /// The client has another id at each broker. A cluster that lost a node may still clean up what a client had there, under
+    /// its id: RabbitMQ then deletes the subscriptions that it made at another node meanwhile, without a word.
+    fn to_client(
+        &self,
+        id: String,
+        broker: &Broker,
+        tls: Option<Arc<ClientConfig>>,
+        will: Option<&Will>,
+    ) -> MqttOptions {
         let tls = tls.map(|tls| rumqttc::Transport::Tls(TlsConfiguration::Rustls(tls)));
-        let mut client = MqttOptions::new(&self.client_id, (broker.host.as_str(), broker.port));
+        let mut client = MqttOptions::new(id, (broker.host.as_str(), broker.port));
         // The client joins host and port with a colon, also those of an IPv6 address.
         let address = broker.to_string();
         client.set_socket_connector(move |_, network| PromptStream::connect(address.clone(), network));
@@ -200,6 +215,15 @@ mod tests {
             broken(|options| options.will.payload = vec![b'x'; MAX_STRING_LENGTH + 1].into())
                 .contains("last will")
         );
+    }
+
+    #[test]
+    fn the_client_has_another_id_at_each_broker() {
+        let mut options = options();
+        options.brokers = ["a", "b", "c"].map(broker).into();
+        let clients = options.to_clients(None).unwrap();
+        let ids: Vec<_> = clients.iter().map(|(_, client)| client.client_id()).collect();
+        assert_eq!(ids, ["test", "test-2", "test-3"]);
     }
 
     #[test]
