@@ -348,7 +348,7 @@ pub async fn fast_forward(length: Duration) {
     let step = Duration::from_secs(1);
     let mut passed = Duration::ZERO;
     while passed < length {
-        if FAST.with_borrow(Option::is_some) {
+        if clocks_are_fast() {
             time::advance(step).await;
         } else {
             time::pause();
@@ -393,6 +393,11 @@ pub fn fast_clocks() -> FastClocks {
             time::advance(10 * REAL).await;
         }
     }))
+}
+
+/// Whether they do in the test on this thread.
+pub fn clocks_are_fast() -> bool {
+    FAST.with_borrow(Option::is_some)
 }
 
 impl Drop for FastClocks {

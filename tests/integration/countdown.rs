@@ -26,6 +26,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    bridge::fast_clocks,
     device_owner::{OFF, ON, Owner, plug},
     probe::PATIENCE,
 };
@@ -128,6 +129,7 @@ async fn runs_renewed_and_cleared(profile: Profile) {
 
 #[tokio::test]
 async fn a_plug_counts_down_while_it_is_on() {
+    let _fast = fast_clocks();
     runs_renewed_and_cleared(Profile::P110).await;
     runs_renewed_and_cleared(Profile::P100).await;
 }
@@ -135,6 +137,7 @@ async fn a_plug_counts_down_while_it_is_on() {
 /// Our own client reads it back in the request that arms it.
 #[tokio::test]
 async fn our_client_arms_and_reads_back_in_one_request() {
+    let _fast = fast_clocks();
     join_all(outlets().await.into_iter().map(async |(device, outlet)| {
         let mut owner = Owner::start_outlet(&device, outlet).await;
         // The first limit is logged in for.
@@ -158,6 +161,7 @@ async fn our_client_arms_and_reads_back_in_one_request() {
 
 #[tokio::test]
 async fn one_that_a_short_off_left_is_used_again() {
+    let _fast = fast_clocks();
     let device = plug().await;
     let mut owner = Owner::start(device.address()).await;
     let run = owner.limit(HOUR);
@@ -187,6 +191,7 @@ async fn one_that_a_short_off_left_is_used_again() {
 
 #[tokio::test]
 async fn one_that_is_lost_after_the_on_opens_the_relay() {
+    let _fast = fast_clocks();
     let device = plug().await;
     let mut owner = Owner::start(device.address()).await;
     let run = owner.limit(HOUR);
@@ -201,6 +206,7 @@ async fn one_that_is_lost_after_the_on_opens_the_relay() {
 
 #[tokio::test]
 async fn an_off_ends_the_limit_of_its_run() {
+    let _fast = fast_clocks();
     join_all(outlets().await.into_iter().map(async |(device, outlet)| {
         let mut owner = Owner::start_outlet(&device, outlet).await;
         owner.switch_on_for(HOUR).await.unwrap();
@@ -261,6 +267,7 @@ fn watch(device: DeviceHandle, outlet: u8, stop: CancellationToken) -> JoinHandl
 
 #[tokio::test]
 async fn at_no_moment_is_a_limited_outlet_on_without_one() {
+    let _fast = fast_clocks();
     join_all(outlets().await.into_iter().map(async |(device, outlet)| {
         let mut owner = Owner::start_outlet(&device, outlet).await;
         // Slow enough that a bridge killed between any two requests leaves what is seen here.
@@ -286,6 +293,7 @@ async fn at_no_moment_is_a_limited_outlet_on_without_one() {
 /// Our own client changes it in place, where the `tapo` crate clears and adds. It serves a plug that has an end to arm.
 #[tokio::test]
 async fn one_that_is_renewed_by_our_client_leaves_no_gap() {
+    let _fast = fast_clocks();
     join_all([Protocol::Aes, Protocol::Klap, Protocol::Tpap].map(renewed_without_a_gap)).await;
 }
 
@@ -323,6 +331,7 @@ async fn renewed_without_a_gap(protocol: Protocol) {
 
 #[tokio::test]
 async fn the_earlier_of_the_two_ends_is_armed() {
+    let _fast = fast_clocks();
     join_all(outlets().await.into_iter().map(async |(device, outlet)| {
         let mut owner = Owner::start_outlet(&device, outlet).await;
         for (max_on, left) in [(HOUR / 2, 1795..1802), (HOUR * 2, 3595..3602)] {
@@ -368,6 +377,7 @@ async fn an_outlet_is_not_switched_on_for_a_time_that_is_over() {
 
 #[tokio::test]
 async fn an_outlet_switched_on_by_button_gets_a_countdown() {
+    let _fast = fast_clocks();
     join_all(outlets().await.into_iter().map(async |(device, outlet)| {
         let mut owner = Owner::start_outlet(&device, outlet).await;
         owner.off_by(Some(owner.after(HOUR))).await;
@@ -453,6 +463,7 @@ async fn without_the_state_file_ours_is_known_and_renewed() {
 
 #[tokio::test]
 async fn ours_is_known_after_a_jump_of_the_wall_clock() {
+    let _fast = fast_clocks();
     join_all(outlets().await.into_iter().map(async |(device, outlet)| {
         let mut owner = Owner::start_outlet(&device, outlet).await;
         owner.switch_on_for(HOUR).await.unwrap();
@@ -533,6 +544,7 @@ async fn a_failure_between_clear_and_add_is_armed_again_at_once() {
 
 #[tokio::test]
 async fn an_add_whose_answer_is_lost_is_read_and_not_sent_again() {
+    let _fast = fast_clocks();
     join_all(outlets().await.into_iter().map(async |(device, outlet)| {
         let mut owner = Owner::start_outlet(&device, outlet).await;
         let (stage, scope) = (Stage::AfterApplying, Scope::method("add_countdown_rule").times(1));

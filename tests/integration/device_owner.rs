@@ -22,14 +22,14 @@ use tapo2mqtt::{
     system::{clock::Clock, tasks::Tasks},
 };
 use tokio::{
-    runtime::Runtime,
+    runtime::{Handle, Runtime},
     sync::mpsc,
     time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    bridge::{device_config, polling},
+    bridge::{clocks_are_fast, device_config, fast_clocks, polling},
     probe::PATIENCE,
 };
 
@@ -39,8 +39,8 @@ const HOUR: Duration = Duration::from_hours(1);
 /// So that no poll comes between: requests are counted.
 const NEVER: Duration = Duration::from_hours(1000);
 
-/// A device owner with one device, in a runtime of its own that can be killed. It sends back what it is asked to decide
-/// again.
+/// A device owner with one device, in a runtime of its own that can be killed, or with fast clocks in that of the test. It
+/// sends back what it is asked to decide again.
 pub struct Owner {
     runtime: Option<Runtime>,
     pub messages: mpsc::Sender<DeviceMsg>,
@@ -100,19 +100,19 @@ impl Owner {
 
     fn start_served(address: SocketAddr, sections: DeviceSections, client: ClientChoice) -> Self {
         let start: Timestamp = "2026-11-21T10:00:00Z".parse().unwrap();
-        let runtime = Runtime::new().unwrap();
+        let runtime = (!clocks_are_fast()).then(|| Runtime::new().unwrap());
         let (messages, inbox) = mpsc::channel(16);
         let (sender, events) = mpsc::channel(1024);
         let clock = {
-            let _inside = runtime.enter();
+            let _inside = runtime.as_ref().map(Runtime::enter);
             let clock = Clock::steered(start);
             let devices = device_set(&[address], client);
             let owner = device_owner(devices, inbox, sender, clock.clone(), sections.clone());
-            runtime.spawn(owner.run(CancellationToken::new()));
+            Handle::current().spawn(owner.run(CancellationToken::new()));
             clock
         };
         Self {
-            runtime: Some(runtime),
+            runtime,
             messages,
             events,
             replies: mpsc::unbounded_channel(),
@@ -128,7 +128,8 @@ impl Owner {
 
     /// As `kill -9`: nothing is finished, nothing is reported.
     pub fn kill(mut self) -> DeviceSections {
-        self.runtime.take().unwrap().shutdown_background();
+        let runtime = self.runtime.take();
+        runtime.expect("no fast clocks").shutdown_background();
         self.sections.clone()
     }
 
@@ -390,6 +391,7 @@ async fn an_off_between_two_polls_is_seen_by_the_command_that_follows() {
 
 #[tokio::test]
 async fn a_pending_command_is_decided_again_after_the_first_report() {
+    let _fast = fast_clocks();
     let device = plug().await;
     device.press(1).unwrap();
     let mut owner = Owner::start(device.address()).await;
@@ -405,6 +407,7 @@ async fn a_pending_command_is_decided_again_after_the_first_report() {
 
 #[tokio::test]
 async fn a_command_that_is_withdrawn_is_not_carried_out() {
+    let _fast = fast_clocks();
     let device = plug().await;
     let mut owner = Owner::start(device.address()).await;
     device.reboot(Duration::from_secs(2)).await.unwrap();
@@ -428,6 +431,7 @@ async fn a_reboot_is_confirmed_by_an_answer() {
 
 #[tokio::test]
 async fn a_device_that_hangs_did_not_reboot() {
+    let _fast = fast_clocks();
     let device = plug().await;
     let mut owner = Owner::start(device.address()).await;
     let (stage, scope) = (Stage::BeforeApplying, Scope::method("device_reboot"));
@@ -447,6 +451,7 @@ async fn a_device_that_hangs_did_not_reboot() {
 
 #[tokio::test]
 async fn a_device_that_went_and_came_back_rebooted() {
+    let _fast = fast_clocks();
     let device = Simulator::plug(Profile::P110)
         .reboot_time(Duration::from_secs(6))
         .start()
@@ -551,6 +556,7 @@ async fn a_device_with_a_new_id_keeps_its_relays_and_its_countdown() {
 
 #[tokio::test]
 async fn a_removed_device_that_cannot_be_reached_ends_in_time() {
+    let _fast = fast_clocks();
     let strip = Simulator::strip(Profile::P304M).start().await.unwrap();
     let mut owner = Owner::start_with_crate(strip.address()).await;
     owner.switch_on_for(HOUR).await.unwrap();
@@ -565,6 +571,7 @@ async fn a_removed_device_that_cannot_be_reached_ends_in_time() {
 
 #[tokio::test]
 async fn a_meter_reading_that_a_command_cuts_short_is_made_again() {
+    let _fast = fast_clocks();
     let slow = Simulator::plug(Profile::P110).latency(Duration::from_millis(300));
     let device = slow.start().await.unwrap();
     let mut owner = Owner::start_unreached(device.address(), DeviceSections::default());

@@ -175,6 +175,7 @@ async fn an_outlet_that_refuses_its_countdown_says_so() {
 
 #[tokio::test]
 async fn an_outlet_that_armed_before_does_not_go_on_without() {
+    let _fast = fast_clocks();
     let device = strip(Profile::P300, Protocol::Klap).await;
     let mut owner = Owner::start_outlet(&device, 2).await;
     owner.switch_on_for(HOUR).await.unwrap();
@@ -230,6 +231,7 @@ async fn a_countdown_that_the_app_starts_meanwhile_is_not_changed() {
 
 #[tokio::test]
 async fn a_command_for_a_whole_strip_arms_each_outlet() {
+    let _fast = fast_clocks();
     let device = strip(Profile::P316M, Protocol::Klap).await;
     let mut owner = Owner::start(device.address()).await;
     owner.switch_on_for(HOUR).await.unwrap();
@@ -249,6 +251,7 @@ async fn a_command_for_a_whole_strip_arms_each_outlet() {
 
 #[tokio::test]
 async fn one_outlet_that_fails_leaves_the_strip_off() {
+    let _fast = fast_clocks();
     let device = strip(Profile::P300, Protocol::Klap).await;
     let mut owner = Owner::start(device.address()).await;
     owner.switch_on_for(HOUR).await.unwrap();
@@ -287,6 +290,7 @@ async fn countdowns_of_outlets_are_known_after_a_restart() {
 /// Some firmware takes no batches, and some answers none.
 #[tokio::test]
 async fn a_firmware_without_batches_is_asked_once() {
+    let _fast = fast_clocks();
     let batch = || Scope::method("multipleRequest");
     let hang = |stage| Fault::Hang {
         stage,
@@ -317,6 +321,7 @@ async fn a_firmware_without_batches_is_asked_once() {
 
 #[tokio::test]
 async fn another_client_leaves_the_countdown_of_an_outlet() {
+    let _fast = fast_clocks();
     let device = strip(Profile::P304M, Protocol::Klap).await;
     let limited = "[[group]]\nid = \"mats\"\noutlets = [\"strip/2\"]\nsafety = { max_on = \"1h\" }\n";
     let setup = Setup::new().device("strip", device.address()).rules(limited);
@@ -480,7 +485,8 @@ async fn after_a_kill_an_outlet_switches_off_by_its_rule() {
     let probe = broker.probe().await;
     probe.subscribe("tapo2mqtt/#").await;
     let settings = process::settings(broker.address(), &[("strip", device.address())]);
-    let home = Home::new(&(settings + &window(true).replace("[\"heater\"]", "[\"strip/2\"]")));
+    let rules = window(true).replace("[\"heater\"]", "[\"strip/2\"]");
+    let home = Home::new(&(settings + "[polling]\nstate = \"1s\"\n" + &rules));
     let bridge = home.start();
     let held = |payload: &str| ours(&parsed(payload)) == 1;
     probe.expect("tapo2mqtt/strip/2", held).await;

@@ -403,7 +403,7 @@ async fn after_a_kill_the_plug_switches_off_by_its_rule() {
     let probe = broker.probe().await;
     probe.subscribe("tapo2mqtt/#").await;
     let settings = process::settings(broker.address(), &[("heater", device.address())]);
-    let home = Home::new(&(settings + &window(true)));
+    let home = Home::new(&(settings + "[polling]\nstate = \"1s\"\n" + &window(true)));
     let bridge = home.start();
     let held = |payload: &str| ours(&parsed(payload)) == 1 && parsed(payload)["state"] == "ON";
     let state = parsed(&probe.expect("tapo2mqtt/heater", held).await);
