@@ -1,6 +1,6 @@
 //! `plan`: the coming switch times of every group, from the planner that runs in the bridge, offline.
 //!
-//! What only a running bridge knows is left out: sensors (conditions are taken to hold), overrides, vacation,
+//! What only a running bridge knows is left out: sensors (conditions are taken to hold), overrides, timers, vacation,
 //! and what was changed over MQTT.
 
 use std::{
@@ -21,7 +21,7 @@ use planner::{
     GroupId, Now, OutletPath, Power, ScheduleId, Steady,
     activity::Conditions,
     energy_limits::EnergyLimits,
-    forecast::{PlannedChange, forecast},
+    forecast::{PlannedChange, Timers, forecast},
     interlock::InterlockOwners,
     overrides::Overrides,
     plan::{GroupPlan, Inputs, Memory, Reason, Reasons, Source, Vacation, plan as decide},
@@ -36,7 +36,7 @@ use planner::{
 /// Longer than a week, so that every schedule had an edge since: none waits for its first one (`catch_up`).
 const RUNNING_FOR: SignedDuration = SignedDuration::from_hours(14 * 24);
 
-const ASSUMED: &str = "Assumes all conditions are met. Overrides, vacation, meter readings and changes made over MQTT are not known here.";
+const ASSUMED: &str = "Assumes all conditions are met. Overrides, timers, vacation, meter readings and changes made over MQTT are not known here.";
 
 /// What is printed.
 #[derive(Debug, Serialize)]
@@ -129,7 +129,7 @@ fn look(rules: &Rules, from: Timestamp, days: u16) -> PlanOutlook {
         groups: groups
             .map(|(group, plan)| {
                 let GroupPlan { expected, reason, .. } = plan;
-                let changes = forecast(&inputs, &group.id, until);
+                let changes = forecast(&inputs, &group.id, &Timers::new(), until);
                 let goal = plan.thermostat.and_then(|thermostat| thermostat.goal);
                 GroupOutlook {
                     group: group.id.clone(),

@@ -54,6 +54,8 @@ struct Prospect {
     wake: Option<Timestamp>,
     override_until: Option<Timestamp>,
     cooldown_until: Option<Timestamp>,
+    /// Whether an energy rule keeps it off, though it is off anyway.
+    is_held: bool,
     limits: Limits,
     thermostat: Option<ThermostatPlan>,
 }
@@ -151,6 +153,7 @@ impl Prospect {
             wake: plan.wake,
             override_until: plan.override_until,
             cooldown_until: plan.cooldown_until,
+            is_held: inputs.energy_limits.hold(path, inputs.now.wall).is_some(),
             limits: plan.limits,
             thermostat: plan.thermostat,
         }

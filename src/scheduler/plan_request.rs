@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::{SignedDuration, Span, Timestamp, civil::Date};
 use planner::{
-    GroupId, Now, ScheduleId, Steady,
+    GroupId, Now, OutletPath, ScheduleId, Steady,
     edge::SunEvent,
-    forecast::{PlannedChange, forecast},
+    forecast::{PlannedChange, Timers, forecast},
     period::after,
     plan::Vacation,
     readings::Readings,
@@ -54,14 +54,20 @@ pub struct PlanRequest {
 struct PlannedGroup {
     id: GroupId,
     members: Members,
+    timers: Timers,
     state: GroupState,
 }
 
 impl PlannedGroup {
-    fn new(state: &State, group: &Group) -> Option<Self> {
+    fn new(state: &State, group: &Group, now: Now) -> Option<Self> {
+        let timer = |path: &OutletPath| {
+            let timer = state.outlet(path)?.timer?;
+            Some((path.clone(), (timer.ends.wall(now), timer.to)))
+        };
         Some(Self {
             id: group.id.clone(),
             members: state.members(group),
+            timers: group.outlets.iter().filter_map(timer).collect(),
             state: state.groups.get(&group.id)?.for_forecast(),
         })
     }
@@ -92,7 +98,7 @@ impl PlanRequest {
         };
         let groups = wanted
             .iter()
-            .filter_map(|group| PlannedGroup::new(state, group))
+            .filter_map(|group| PlannedGroup::new(state, group, now))
             .collect();
         let mut request = Self {
             groups,
@@ -123,13 +129,14 @@ impl PlanRequest {
         let Some(group) = state.rules.drafted(&before.id, &schedule, edit) else {
             return;
         };
-        let Some(mut drafted) = PlannedGroup::new(state, &group) else {
+        let Some(mut drafted) = PlannedGroup::new(state, &group, self.now) else {
             return;
         };
         drafted.state.reload(before, &group, false);
         if group.is_scheduled() {
             for path in &group.outlets {
                 if let Some(found) = state.outlet(path).and_then(|outlet| outlet.timed(self.now)) {
+                    drafted.timers.remove(path);
                     drafted.members.hold(path.clone(), found);
                 }
             }
@@ -167,6 +174,7 @@ impl PlanRequest {
             let mut of_group = forecast(
                 &group.members.inputs(self.site(&self.rules), &group.state),
                 &group.id,
+                &group.timers,
                 until,
             );
             truncated |= of_group.len() > MOST_CHANGES;
@@ -248,7 +256,7 @@ impl PlanRequest {
     fn effect(&self, rules: &Rules, before: &PlannedGroup, group: &PlannedGroup) -> Vec<Value> {
         let due = |rules, group: &PlannedGroup| {
             let inputs = group.members.inputs(self.site(rules), &group.state);
-            forecast(&inputs, &group.id, self.now.wall)
+            forecast(&inputs, &group.id, &group.timers, self.now.wall)
         };
         let anyway = due(rules, before);
         let mut changes = due(&self.rules, group);

@@ -4,10 +4,12 @@
 //! Assumed: the weather is as forecast, other sensors keep the values they have now (so of a thermostat its targets are
 //! foreseen, and what it does at the temperature of now, and no limit of time), those without a fresh one stay unknown (or all conditions
 //! hold, [`Conditions::TakenToHold`](super::activity::Conditions)); no override is set and no button
-//! is pressed; every device answers; what a power limit keeps off comes back after its `min_off`, and no budget is exceeded. An
-//! outlet without a report is assumed to be in its expected state at the beginning.
+//! is pressed; every device answers; no budget is exceeded. What a power limit keeps off comes back after its `min_off` in
+//! [`forecast`], and stays off in [`Outlook`], which announces nothing that waits for others. An outlet without a report is
+//! assumed to be in its expected state at the beginning.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     ops::ControlFlow,
 };
@@ -15,13 +17,14 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
+    overrides::{Lifetime, Origin, Override, Overrides},
     period::after,
     rules::Group,
-    safety::{Report, Safety},
+    safety::{Report, Safety, Verdict},
 };
 use crate::plan::{Inputs, Memory, OutletPlan, Reason, Reasons, Rule, Source, plan_outlets, same};
 use crate::thermostat::Goal;
-use crate::{GroupId, OutletPath, Power};
+use crate::{GroupId, Now, OutletPath, Power};
 
 /// More instants than a year has edges of a few schedules: the end for limits of seconds.
 const STEPS: usize = 20_000;
@@ -45,15 +48,28 @@ pub struct PlannedChange {
     pub reason: Reason,
 }
 
+/// When outlets are switched by a timer, and to what.
+pub type Timers = BTreeMap<OutletPath, (Timestamp, Power)>;
+
 /// Every change of a group after `inputs.now`, or due now, and before `until`, in order. Empty for a group
 /// that is not there.
-pub fn forecast(inputs: &Inputs<'_>, group: &GroupId, until: Timestamp) -> Vec<PlannedChange> {
+pub fn forecast(
+    inputs: &Inputs<'_>,
+    group: &GroupId,
+    timers: &Timers,
+    until: Timestamp,
+) -> Vec<PlannedChange> {
     let Some(group) = inputs.rules.group(group) else {
         return Vec::new();
     };
-    walk(inputs, group, &group.outlets, until, STEPS, |_, _, _| {
-        ControlFlow::Continue(())
-    })
+    let inputs = Inputs {
+        energy_limits: &inputs.energy_limits.foreseen(),
+        ..*inputs
+    };
+    let mut future = Future::new(&inputs, group, &group.outlets);
+    future.timers.clone_from(timers);
+    future.walk(&inputs, group, until, STEPS, |_, _, _| ControlFlow::Continue(()));
+    future.changes
 }
 
 /// What a group will be, if nothing else happens.
@@ -117,7 +133,7 @@ impl MemberOutlook {
         };
         let (now, until) = (inputs.now.wall, after(inputs.now.wall, Self::AHEAD));
         let mut found = vec![Self::default(); outlets.len()];
-        walk(&inputs, group, outlets, until, Self::STEPS, |at, plans, next| {
+        let look = |at, plans: &[(OutletPath, OutletPlan)], next: Option<Timestamp>| {
             for (member, (_, plan)) in found.iter_mut().zip(plans) {
                 if at <= now {
                     member.expected = plan.desired;
@@ -134,7 +150,8 @@ impl MemberOutlook {
             } else {
                 ControlFlow::Continue(())
             }
-        });
+        };
+        Future::new(&inputs, group, outlets).walk(&inputs, group, until, Self::STEPS, look);
         found
     }
 
@@ -167,54 +184,6 @@ impl MemberOutlook {
     }
 }
 
-/// Goes from one instant that the planner names to the next, and switches the outlets at once. Returns what is switched.
-/// `look` is shown the plan of each instant and the next instant, and may end the walk.
-fn walk(
-    inputs: &Inputs<'_>,
-    group: &Group,
-    outlets: &[OutletPath],
-    until: Timestamp,
-    steps: usize,
-    mut look: impl FnMut(Timestamp, &[(OutletPath, OutletPlan)], Option<Timestamp>) -> ControlFlow<()>,
-) -> Vec<PlannedChange> {
-    let readings = inputs
-        .readings
-        .kept(&inputs.rules.sensors, inputs.now, inputs.now.steady_at(until));
-    let energy_limits = inputs.energy_limits.foreseen();
-    let mut future = Future {
-        outlets,
-        safety: match group.thermostat {
-            Some(_) => inputs.safety.without_runs(),
-            None => inputs.safety.clone(),
-        },
-        observed: inputs.observed.clone(),
-        memory: inputs.memory.clone(),
-        goals: BTreeMap::new(),
-        changes: Vec::new(),
-    };
-    let mut now = inputs.now;
-    for _ in 0..steps {
-        let at = Inputs {
-            readings: &readings,
-            energy_limits: &energy_limits,
-            now,
-            ..*inputs
-        };
-        let plans = future.plan(&at, group);
-        let next = match future.obey(&at, &plans) {
-            Obeyed::Nothing => first_wake(&plans),
-            Obeyed::Something => future.next(&at, group),
-        };
-        let next = next.filter(|next| *next < until);
-        let ends = look(now.wall, &plans, next).is_break();
-        match next {
-            Some(next) if !ends => now = inputs.now.moved_to(next),
-            _ => break,
-        }
-    }
-    future.changes
-}
-
 fn first_wake(plans: &[(OutletPath, OutletPlan)]) -> Option<Timestamp> {
     plans.iter().filter_map(|(_, plan)| plan.wake).min()
 }
@@ -231,6 +200,8 @@ enum Obeyed {
 /// The world as it will be.
 struct Future<'a> {
     outlets: &'a [OutletPath],
+    overrides: Cow<'a, Overrides>,
+    timers: Timers,
     safety: Safety,
     observed: BTreeMap<OutletPath, Power>,
     memory: Memory,
@@ -238,7 +209,100 @@ struct Future<'a> {
     changes: Vec<PlannedChange>,
 }
 
-impl Future<'_> {
+impl<'a> Future<'a> {
+    fn new(inputs: &Inputs<'a>, group: &Group, outlets: &'a [OutletPath]) -> Self {
+        Self {
+            outlets,
+            overrides: Cow::Borrowed(inputs.overrides),
+            timers: Timers::new(),
+            safety: match group.thermostat {
+                Some(_) => inputs.safety.without_runs(),
+                None => inputs.safety.clone(),
+            },
+            observed: inputs.observed.clone(),
+            memory: inputs.memory.clone(),
+            goals: BTreeMap::new(),
+            changes: Vec::new(),
+        }
+    }
+
+    /// Goes from one instant that the planner names to the next, and switches the outlets at once. `look` is shown the plan of
+    /// each instant and the next instant, and may end the walk.
+    fn walk(
+        &mut self,
+        inputs: &Inputs<'_>,
+        group: &Group,
+        until: Timestamp,
+        steps: usize,
+        mut look: impl FnMut(Timestamp, &[(OutletPath, OutletPlan)], Option<Timestamp>) -> ControlFlow<()>,
+    ) {
+        let readings = inputs
+            .readings
+            .kept(&inputs.rules.sensors, inputs.now, inputs.now.steady_at(until));
+        let mut now = inputs.now;
+        for _ in 0..steps {
+            let at = Inputs {
+                readings: &readings,
+                now,
+                ..*inputs
+            };
+            if group.is_scheduled() {
+                self.end_countdowns(now);
+            }
+            let plans = self.plan(&at, group);
+            let next = match self.obey(&at, &plans) {
+                Obeyed::Nothing => first_wake(&plans),
+                Obeyed::Something => self.next(&at, group),
+            };
+            let timers = self.timers.values().map(|(ends, _)| *ends);
+            let next = next
+                .into_iter()
+                .chain(timers.filter(|ends| *ends > now.wall))
+                .min();
+            let next = next.filter(|next| *next < until);
+            let ends = look(now.wall, &plans, next).is_break();
+            match next {
+                Some(next) if !ends => now = inputs.now.moved_to(next),
+                _ => break,
+            }
+        }
+    }
+
+    /// Under schedules a countdown that ended means OFF until they turn the outlet on the next time.
+    fn end_countdowns(&mut self, now: Now) {
+        let Self {
+            timers, overrides, ..
+        } = self;
+        timers.retain(|outlet, (ends, to)| {
+            let is_over = *ends <= now.wall;
+            if is_over
+                && *to == Power::Off
+                && let Ok(off) =
+                    Override::new((*to).into(), Lifetime::UntilNextSchedule, Origin::Command, now)
+            {
+                overrides.to_mut().set(outlet.clone(), off);
+            }
+            !is_over
+        });
+    }
+
+    /// What a timer that is over makes of an outlet that no rule switches. One that switches on waits for its limits.
+    fn by_timer(&self, at: &Inputs<'_>, outlet: &OutletPath, plan: &OutletPlan) -> Option<OutletPlan> {
+        let (_, to) = self.timers.get(outlet).filter(|(ends, _)| *ends <= at.now.wall)?;
+        let is_free = || {
+            let run_time = self.safety.run_time(outlet);
+            let verdict = run_time.verdict(&plan.limits, at.now, &at.rules.location.zone);
+            let held = at.energy_limits.hold(outlet, at.now.wall).is_some();
+            matches!(verdict, Verdict::Free(_)) && !held
+        };
+        let switches = plan.desired.is_none() && (*to == Power::Off || is_free());
+        switches.then(|| OutletPlan {
+            desired: Some(*to),
+            reason: Reason::new(format!("timed {} ended", to.toggled())),
+            ..plan.clone()
+        })
+    }
+
     /// Switches as the planner decides.
     fn obey(&mut self, at: &Inputs<'_>, plans: &[(OutletPath, OutletPlan)]) -> Obeyed {
         let zone = &at.rules.location.zone;
@@ -249,10 +313,16 @@ impl Future<'_> {
             if self.safety.run_time(outlet) != run_time {
                 obeyed = Obeyed::Something;
             }
+            let by_timer = self.by_timer(at, outlet, plan);
+            let plan = by_timer.as_ref().unwrap_or(plan);
             let Some(power) = plan.desired else {
                 continue;
             };
             let before = self.observed.insert(outlet.clone(), power);
+            // What is in the state that its timer switches to needs it no more.
+            if self.timers.get(outlet).is_some_and(|(_, to)| *to == power) {
+                self.timers.remove(outlet);
+            }
             let goal = plan.thermostat.and_then(|thermostat| thermostat.goal);
             let goal_before = self.goals.insert(outlet.clone(), goal);
             let has_other_goal = goal_before.is_some_and(|before| before != goal);
@@ -293,6 +363,7 @@ impl Future<'_> {
 
     fn plan(&mut self, at: &Inputs<'_>, group: &Group) -> Vec<(OutletPath, OutletPlan)> {
         let inputs = Inputs {
+            overrides: &self.overrides,
             safety: &self.safety,
             observed: &self.observed,
             memory: &self.memory,

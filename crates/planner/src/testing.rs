@@ -21,7 +21,7 @@ use super::{
     condition::{Bound, Condition, Test, WhenUnknown},
     days::Days,
     edge::{Clamps, Edge, EdgeTime},
-    forecast::{MemberOutlook, Outlook, PlannedChange, forecast},
+    forecast::{MemberOutlook, Outlook, PlannedChange, Timers, forecast},
     holidays::Holidays,
     interlock::InterlockOwners,
     known_edges::KnownEdges,
@@ -295,7 +295,11 @@ impl Site {
     }
 
     pub fn forecast(&self, until: &str) -> Vec<PlannedChange> {
-        forecast(&self.inputs(), &self.group().id, self.wall(until))
+        self.forecast_until(self.wall(until))
+    }
+
+    pub fn forecast_until(&self, until: Timestamp) -> Vec<PlannedChange> {
+        forecast(&self.inputs(), &self.group().id, &Timers::new(), until)
     }
 
     /// Coming changes as a clock on the wall shows them.

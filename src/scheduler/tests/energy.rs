@@ -312,6 +312,35 @@ async fn rule_19_a_scheduled_group_sheds_and_returns_by_priority() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn rule_19_what_waits_for_room_announces_no_change() {
+    let mut group = laundry(ceiling(3500, 3000, "1m"), true);
+    group.limits.max_on = "2h".parse().unwrap();
+    let mut simulation = metered(group, "2024-06-21T05:59:00", [1500, 1000, 1800]).await;
+    simulation.until("2024-06-21T06:00:40").await;
+    assert_eq!(relays(&simulation), [ON, ON, OFF]);
+    let next = |simulation: &Simulation| {
+        let standing = simulation.standing("boiler");
+        (standing.expected, standing.next_change, standing.next_state)
+    };
+    assert_eq!(next(&simulation), (Some(OFF), None, None), "it may come back");
+    simulation.pass("10m").await;
+    assert_eq!(next(&simulation), (Some(OFF), None, None), "its pause is over");
+    // There is room: now it runs, and has an end.
+    simulation.draw("washer", 100);
+    simulation.pass("2m").await;
+    assert_eq!(relays(&simulation), [ON; 3]);
+    let (expected, at, state) = next(&simulation);
+    assert_eq!((expected, at.is_some(), state), (Some(ON), true, Some(OFF)));
+    // What is forgotten with its window has the next window again.
+    simulation.draw("washer", 2900);
+    simulation.until("2024-06-21T07:59:00").await;
+    assert_eq!(relays(&simulation), [ON, OFF, OFF]);
+    simulation.until("2024-06-21T22:05:00").await;
+    let tomorrow = "2024-06-22T06:00:00Z".parse().unwrap();
+    assert_eq!(next(&simulation), (Some(OFF), Some(tomorrow), Some(ON)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn rule_19_a_command_for_a_group_switches_on_what_fits() {
     let mut simulation = metered(
         laundry(ceiling(3500, 3000, "1m"), false),

@@ -9,8 +9,11 @@ use super::{
     simulation::{DeviceCountdown, Simulation},
 };
 use crate::domain::{
-    command::Action, command_error::ErrorCode, device_command::Switch, report::EventKind,
-    scheduling::FailSafeState,
+    command::Action,
+    command_error::ErrorCode,
+    device_command::Switch,
+    report::EventKind,
+    scheduling::{FailSafeState, Request},
 };
 use planner::{
     Power,
@@ -265,6 +268,77 @@ async fn rule_12_after_a_countdown_schedules_wait_for_their_next_edge() {
         (simulation.power("heater"), simulation.kept().timers.len()),
         (OFF, 0)
     );
+}
+
+/// Time of day, outlets, state and reason of each change that `plan` has for the first group.
+async fn planned(simulation: &mut Simulation) -> Vec<String> {
+    let request = Request::Plan {
+        group: None,
+        days: 1,
+        page: 1,
+        draft: None,
+    };
+    let plan = simulation.request(request).await.unwrap();
+    let changes = plan["groups"][0]["changes"].as_array().unwrap().iter();
+    changes
+        .map(|change| {
+            let at = &change["at"].as_str().unwrap()[11..16];
+            format!(
+                "{at} {} {} {}",
+                change["outlets"], change["state"], change["reason"]
+            )
+            .replace('"', "")
+        })
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_13_a_plan_knows_the_countdown_of_an_outlet() {
+    let mut group = group(vec![
+        schedule("day", "08:00", "20:00"),
+        schedule("night", "22:00", "23:00"),
+    ]);
+    group.outlets = vec!["heater".parse().unwrap()];
+    let mut simulation = simulation(group, "2024-06-21T09:00:00").await;
+    simulation.pass("6s").await;
+    done(&mut simulation, "heater", Action::CountDown(minutes(10))).await;
+    let expected = [
+        "09:10 [heater] OFF manual OFF (command at 09:10), until 22:00",
+        "22:00 [heater] ON schedule night until 23:00",
+        "23:00 [heater] OFF next: day, Sat 08:00",
+        "08:00 [heater] ON schedule day until 20:00",
+    ];
+    assert_eq!(planned(&mut simulation).await, expected);
+    simulation.until("2024-06-21T09:10:10").await;
+    assert_eq!(simulation.power("heater"), OFF);
+    assert_eq!(planned(&mut simulation).await, expected[1..]);
+    // The end of the window comes first: nothing is left of the countdown.
+    simulation.until("2024-06-21T22:30:00").await;
+    done(&mut simulation, "heater", Action::CountDown(minutes(120))).await;
+    assert_eq!(planned(&mut simulation).await[..2], expected[2..]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_13_a_plan_knows_timers_where_there_are_no_schedules() {
+    let mut group = group(Vec::new());
+    group.limits.min_off = "30m".parse().unwrap();
+    let mut simulation = simulation(group, "2024-06-21T08:00:00").await;
+    simulation.until("2024-06-21T09:00:00").await;
+    done(&mut simulation, "mats/1", Action::OnFor(minutes(10))).await;
+    assert_eq!(
+        planned(&mut simulation).await,
+        ["09:10 [mats/1] OFF timed ON ended"]
+    );
+    simulation.until("2024-06-21T09:20:00").await;
+    // It may go on again at 09:40 only.
+    done(&mut simulation, "mats/1", Action::OffFor(minutes(5))).await;
+    assert_eq!(
+        planned(&mut simulation).await,
+        ["09:40 [mats/1] ON timed OFF ended"]
+    );
+    simulation.until("2024-06-21T09:41:00").await;
+    assert_eq!(simulation.power("mats/1"), ON);
+    assert!(planned(&mut simulation).await.is_empty());
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,7 +3,10 @@
 use std::time::Instant;
 
 use jiff::ToSpan as _;
-use planner::{forecast::forecast, plan::plan};
+use planner::{
+    forecast::{Timers, forecast},
+    plan::plan,
+};
 use tapo2mqtt_gate::planning::Planning;
 
 use crate::figures::{Book, millis};
@@ -27,7 +30,7 @@ pub fn measure(book: &mut Book) {
         .saturating_add((7 * 24).hours())
         .expect("in range");
     let started = Instant::now();
-    let changes = forecast(&inputs, group, horizon);
+    let changes = forecast(&inputs, group, &Timers::new(), horizon);
     let ahead = millis(started.elapsed());
     book.note(SECTION, "one group: a week ahead", "ms", ahead);
     let changes = changes.len() as f64;

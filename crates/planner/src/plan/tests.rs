@@ -936,7 +936,7 @@ mod forecasts {
     fn next_change(site: &Site) -> Option<(Timestamp, Option<Power>)> {
         let outlook = site.outlook();
         let week = site.now + SignedDuration::from_hours(8 * 24);
-        let changes = crate::forecast::forecast(&site.inputs(), &site.group().id, week);
+        let changes = site.forecast_until(week);
         let coming = |outlet: &OutletPath| {
             let mut changes = changes.iter().filter(|change| change.at > site.now);
             let change = changes.find(|change| change.outlets.contains(outlet))?;
@@ -1007,7 +1007,7 @@ mod forecasts {
     fn a_group_that_is_not_there_has_no_forecast() {
         let site = morning();
         let nobody = "nobody".parse().unwrap();
-        let changes = crate::forecast::forecast(&site.inputs(), &nobody, Timestamp::MAX);
+        let changes = crate::forecast::forecast(&site.inputs(), &nobody, &BTreeMap::new(), Timestamp::MAX);
         assert!(changes.is_empty());
     }
 }
