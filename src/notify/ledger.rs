@@ -1,6 +1,9 @@
 //! What was notified to an entry of the settings. Pure.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::Bound,
+};
 
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use serde::{Deserialize, Serialize};
@@ -32,7 +35,9 @@ pub struct NotifyLedger {
     /// By cause; no more than what the settings name, and what ended within the last hour.
     sent: BTreeMap<String, SentCause>,
     waiting: VecDeque<Notice>,
-    /// Notifications that did not fit, since the last message.
+    /// What waits for one address alone, which did not take it yet; the others have it.
+    late: BTreeMap<String, VecDeque<Notice>>,
+    /// Notifications that did not fit, or that nobody takes, since the last message.
     left_out: u64,
 }
 
@@ -96,28 +101,77 @@ impl NotifyLedger {
     }
 
     pub(super) fn waiting(&self) -> usize {
-        self.waiting.len()
+        self.waiting.len() + self.late.values().map(VecDeque::len).sum::<usize>()
+    }
+
+    pub(super) fn waits_for_all(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    pub(super) fn has_late(&self) -> bool {
+        !self.late.is_empty()
     }
 
     /// The notifications that wait, and how many more there were.
     pub(super) fn next(&self) -> Option<(Vec<Notice>, u64)> {
-        let waits = !self.waiting.is_empty();
-        waits.then(|| (self.waiting.iter().cloned().collect(), self.left_out))
+        self.waits_for_all()
+            .then(|| (self.waiting.iter().cloned().collect(), self.left_out))
     }
 
-    /// The first of those that wait were sent, with the number of those that were left out.
-    pub(super) fn on_sent(&mut self, count: usize, left_out: u64) {
-        self.waiting.drain(..count.min(self.waiting.len()));
+    /// The next address that is late, after the one that was tried last, and the notifications that wait for it.
+    pub(super) fn next_late(&self, last: &str) -> Option<(String, Vec<Notice>)> {
+        let after = (Bound::Excluded(last), Bound::Unbounded);
+        let next = self.late.range::<str, _>(after).next();
+        let (address, notices) = next.or_else(|| self.late.first_key_value())?;
+        Some((address.clone(), notices.iter().cloned().collect()))
+    }
+
+    /// The first of those that wait were sent, with the number of those that were left out, but not to these addresses.
+    /// Returns how many of theirs did not fit.
+    pub(super) fn on_sent(&mut self, count: usize, left_out: u64, late: Vec<String>) -> u64 {
         self.left_out = self.left_out.saturating_sub(left_out);
+        let sent: Vec<Notice> = self.waiting.drain(..count.min(self.waiting.len())).collect();
+        let mut dropped = 0;
+        for address in late {
+            let waiting = self.late.entry(address).or_default();
+            let fits = (WAITING_MAX - waiting.len()).min(sent.len());
+            waiting.extend(sent.iter().take(fits).cloned());
+            dropped += sent.len() - fits;
+        }
+        self.leave_out(dropped)
+    }
+
+    /// The first of those that wait are refused, and would be each time. Returns how many.
+    pub(super) fn on_refused(&mut self, count: usize) -> u64 {
+        let refused = self.waiting.drain(..count.min(self.waiting.len())).count();
+        self.leave_out(refused)
+    }
+
+    /// An address that was late took what waited for it, or never will.
+    pub(super) fn end_late(&mut self, address: &str) -> u64 {
+        let ended = self.late.remove(address).map_or(0, |waiting| waiting.len());
+        u64::try_from(ended).unwrap_or(u64::MAX)
+    }
+
+    /// Forgets the addresses that nothing is sent to any more.
+    pub(super) fn retain_late(&mut self, is_known: impl Fn(&str) -> bool) {
+        self.late.retain(|address, _| is_known(address));
     }
 
     /// Leaves out what waits for too long; returns how much that is.
     pub(super) fn drop_older(&mut self, than: Steady) -> u64 {
-        let before = self.waiting.len();
-        self.waiting.retain(|notice| notice.queued >= than);
-        let dropped = u64::try_from(before - self.waiting.len()).unwrap_or(u64::MAX);
-        self.left_out += dropped;
-        dropped
+        let before = self.waiting();
+        for waiting in self.late.values_mut().chain([&mut self.waiting]) {
+            waiting.retain(|notice| notice.queued >= than);
+        }
+        self.late.retain(|_, waiting| !waiting.is_empty());
+        self.leave_out(before - self.waiting())
+    }
+
+    fn leave_out(&mut self, count: usize) -> u64 {
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        self.left_out += count;
+        count
     }
 
     /// Notifies what began and what is over. Returns how many notifications did not fit, and when to look again.
@@ -190,16 +244,10 @@ impl NotifyLedger {
     }
 
     fn add(&mut self, notices: Vec<Notice>) -> u64 {
-        let mut left_out = 0;
-        for notice in notices {
-            if self.waiting.len() < WAITING_MAX {
-                self.waiting.push_back(notice);
-            } else {
-                left_out += 1;
-            }
-        }
-        self.left_out += left_out;
-        left_out
+        let count = notices.len();
+        let fits = WAITING_MAX.saturating_sub(self.waiting.len()).min(count);
+        self.waiting.extend(notices.into_iter().take(fits));
+        self.leave_out(count - fits)
     }
 }
 
@@ -451,7 +499,7 @@ mod tests {
                 .text
                 .ends_with("- and 180 more\n3 earlier notifications could not be sent and are left out.")
         );
-        bench.ledger.on_sent(WAITING_MAX, 3);
+        bench.ledger.on_sent(WAITING_MAX, 3, Vec::new());
         assert_eq!(bench.ledger.next(), None);
     }
 }

@@ -16,9 +16,9 @@ use lettre::{
     transport::smtp::{
         Error,
         authentication::{Credentials, DEFAULT_MECHANISMS},
-        client::{AsyncSmtpConnection, TlsParameters},
-        commands::{Data, Mail, Rcpt},
-        extension::ClientId,
+        client::{AsyncSmtpConnection, AsyncTokioStream},
+        commands::{Data, Mail, Rcpt, Starttls},
+        extension::{ClientId, Extension},
     },
 };
 use rustls::{ClientConfig, crypto::aws_lc_rs, pki_types::ServerName};
@@ -30,6 +30,7 @@ use tokio_rustls::TlsConnector;
 use super::{
     bounded_stream::BoundedStream,
     notice::{Notice, NotifyMessage},
+    send_error::SendError,
     sender::SentAnswer,
 };
 use crate::{
@@ -57,7 +58,7 @@ pub(super) struct Mailer {
 #[derive(Clone)]
 enum Encryption {
     Tls(TlsConnector, ServerName<'static>),
-    StartTls(TlsParameters),
+    StartTls(TlsConnector, ServerName<'static>),
     None,
 }
 
@@ -73,14 +74,14 @@ impl Mailer {
     /// The certificates of the system cannot be read.
     pub(super) fn new(server: &MailServer) -> Result<Self, String> {
         let host = server.host.clone();
+        let tls = || {
+            let name = ServerName::try_from(host.clone()).map_err(|error| root_cause(&error))?;
+            Ok::<_, String>((connector().map_err(|error| root_cause(&error))?, name))
+        };
         let encryption = match server.encryption {
-            MailEncryption::Tls => {
-                let name = ServerName::try_from(host.clone()).map_err(|error| root_cause(&error))?;
-                Encryption::Tls(connector().map_err(|error| root_cause(&error))?, name)
-            }
+            MailEncryption::Tls => tls().map(|(connector, name)| Encryption::Tls(connector, name))?,
             MailEncryption::StartTls => {
-                let parameters = TlsParameters::new(host.clone());
-                Encryption::StartTls(parameters.map_err(|error| root_cause(&error))?)
+                tls().map(|(connector, name)| Encryption::StartTls(connector, name))?
             }
             MailEncryption::None => Encryption::None,
         };
@@ -99,80 +100,108 @@ impl Mailer {
         })
     }
 
-    /// Sends one message. Returns what was answered.
+    /// Sends one message, to one address alone if it is named. Returns what was answered.
     pub(super) async fn send(
         &self,
         message: &NotifyMessage,
         notices: &[Notice],
-    ) -> Result<SentAnswer, String> {
+        only: Option<&str>,
+    ) -> Result<SentAnswer, SendError> {
         let mail = self.compose(message, notices)?;
-        let delivered = timeout(TIMEOUT, self.deliver(&mail)).await;
-        let (answer, mut connection) =
-            delivered.unwrap_or_else(|_| Err(format!("no answer within {} s", TIMEOUT.as_secs())))?;
+        let delivered = timeout(TIMEOUT, self.deliver(&mail, only)).await;
+        let late = |_| Err(format!("no answer within {} s", TIMEOUT.as_secs()).into());
+        let (answer, mut connection) = delivered.unwrap_or_else(late)?;
         let _gone = timeout(QUIT_TIMEOUT, connection.quit()).await;
         Ok(answer)
     }
 
-    async fn deliver(&self, mail: &Message) -> Result<(SentAnswer, AsyncSmtpConnection), String> {
+    async fn deliver(
+        &self,
+        mail: &Message,
+        only: Option<&str>,
+    ) -> Result<(SentAnswer, AsyncSmtpConnection), SendError> {
+        let mut connection = self.connect().await?;
+        let sent = self.send_over(&mut connection, mail, only).await;
+        if sent.is_err() {
+            end(&mut connection).await;
+        }
+        Ok((sent?, connection))
+    }
+
+    /// Connects, encrypted and logged in as the settings say.
+    async fn connect(&self) -> Result<AsyncSmtpConnection, String> {
         let tcp = TcpStream::connect((self.host.as_str(), self.port)).await;
         let tcp = tcp.map_err(|error| root_cause(&error))?;
         let hello = hello(tcp.local_addr().map_err(|error| root_cause(&error))?.ip());
-        let connected = match &self.encryption {
+        let mut connection = match &self.encryption {
             Encryption::Tls(connector, name) => {
                 let tls = connector.connect(name.clone(), tcp).await;
                 let stream = BoundedStream::new(tls.map_err(|error| root_cause(&error))?);
-                AsyncSmtpConnection::connect_with_transport(Box::new(stream), &hello).await
+                greet(stream, &hello).await?
             }
-            Encryption::StartTls(_) | Encryption::None => {
-                let stream = BoundedStream::new(tcp);
-                AsyncSmtpConnection::connect_with_transport(Box::new(stream), &hello).await
+            Encryption::StartTls(connector, name) => {
+                let tls = connector.connect(name.clone(), start_tls(tcp, &hello).await?);
+                let stream = BoundedStream::greeted(tls.await.map_err(|error| root_cause(&error))?);
+                greet(stream, &hello).await?
             }
+            Encryption::None => greet(BoundedStream::new(tcp), &hello).await?,
         };
-        let mut connection = connected.map_err(|error| why(&error))?;
-        if let Encryption::StartTls(parameters) = &self.encryption {
-            let started = connection.starttls(parameters.clone(), &hello).await;
-            started.map_err(|error| why(&error))?;
+        let Some(login) = &self.login else {
+            return Ok(connection);
+        };
+        match connection.auth(DEFAULT_MECHANISMS, login).await {
+            Ok(_) => Ok(connection),
+            Err(error) => {
+                end(&mut connection).await;
+                Err(why(&error))
+            }
         }
-        // After a STARTTLS that failed there is no stream to say that on.
-        let sent = self.send_over(&mut connection, mail).await;
-        if sent.is_err() {
-            let _gone = timeout(QUIT_TIMEOUT, connection.abort()).await;
-        }
-        Ok((sent?, connection))
     }
 
     async fn send_over(
         &self,
         connection: &mut AsyncSmtpConnection,
         mail: &Message,
-    ) -> Result<SentAnswer, String> {
-        if let Some(login) = &self.login {
-            let logged_in = connection.auth(DEFAULT_MECHANISMS, login).await;
-            logged_in.map_err(|error| why(&error))?;
-        }
+        only: Option<&str>,
+    ) -> Result<SentAnswer, SendError> {
         let from = Mail::new(Some(self.from.email.clone()), Vec::new());
-        connection.command(from).await.map_err(|error| why(&error))?;
+        connection.command(from).await.map_err(|error| refusal(&error))?;
         // One that is refused costs the others nothing.
         let (mut accepted, mut refused) = (0, Vec::new());
+        let (mut late, mut addresses) = (Vec::new(), Vec::new());
         for (index, to) in self.to.iter().enumerate() {
+            let address: &str = to.email.as_ref();
+            if only.is_some_and(|only| only != address) {
+                continue;
+            }
             match connection.command(Rcpt::new(to.email.clone(), Vec::new())).await {
                 Ok(_) => accepted += 1,
                 // The address itself is private.
                 Err(error) => match error.status() {
+                    Some(code) if error.is_transient() => {
+                        late.push(format!("to[{index}] ({code})"));
+                        addresses.push(address.to_owned());
+                    }
                     Some(code) => refused.push(format!("to[{index}] ({code})")),
-                    None => return Err(why(&error)),
+                    None => return Err(why(&error).into()),
                 },
             }
         }
         let refused = (!refused.is_empty()).then(|| format!("it refuses {}", refused.join(", ")));
-        if let (0, Some(refused)) = (accepted, &refused) {
-            return Err(format!("{refused}; check from and to"));
+        let late = (!late.is_empty()).then(|| format!("it does not take {} yet", late.join(", ")));
+        match (accepted, &refused, &late) {
+            (0, _, Some(late)) => return Err(SendError::Temporary(late.clone())),
+            (0, Some(refused), None) => {
+                return Err(SendError::Permanent(format!("{refused}; check from and to")));
+            }
+            _ => {}
         }
-        connection.command(Data).await.map_err(|error| why(&error))?;
+        connection.command(Data).await.map_err(|error| refusal(&error))?;
         let taken = connection.message(&mail.formatted()).await;
         Ok(SentAnswer {
-            text: format!("SMTP {}", taken.map_err(|error| why(&error))?.code()),
+            text: format!("SMTP {}", taken.map_err(|error| refusal(&error))?.code()),
             refused: refused.map(|refused| format!("{refused}, and sent to the others; check to")),
+            late: late.map(|late| (addresses, format!("{late}, and sent to the others"))),
         })
     }
 
@@ -201,6 +230,35 @@ impl Mailer {
     }
 }
 
+/// Waits for the greeting of the server, and says who we are.
+async fn greet<S>(stream: BoundedStream<S>, hello: &ClientId) -> Result<AsyncSmtpConnection, String>
+where
+    BoundedStream<S>: AsyncTokioStream + 'static,
+{
+    let connected = AsyncSmtpConnection::connect_with_transport(Box::new(stream), hello).await;
+    connected.map_err(|error| why(&error))
+}
+
+/// Asks for encryption (RFC 3207). What the server sent in plain text after its answer is dropped: it is anyone's.
+async fn start_tls(tcp: TcpStream, hello: &ClientId) -> Result<TcpStream, String> {
+    let twins = tcp.into_std().and_then(|tcp| Ok((tcp.try_clone()?, tcp)));
+    let twins = twins.and_then(|(twin, tcp)| Ok((TcpStream::from_std(twin)?, tcp)));
+    let (plain, tcp) = twins.map_err(|error| root_cause(&error))?;
+    let mut connection = greet(BoundedStream::new(plain), hello).await?;
+    if !connection.server_info().supports_feature(Extension::StartTls) {
+        end(&mut connection).await;
+        return Err("STARTTLS is not supported on this server".to_owned());
+    }
+    let started = connection.command(Starttls).await;
+    started.map_err(|error| why(&error))?;
+    TcpStream::from_std(tcp).map_err(|error| root_cause(&error))
+}
+
+/// Ends a connection that sends nothing.
+async fn end(connection: &mut AsyncSmtpConnection) {
+    let _gone = timeout(QUIT_TIMEOUT, connection.abort()).await;
+}
+
 /// TLS with the authorities of the system.
 fn connector() -> Result<TlsConnector, rustls::Error> {
     let provider = Arc::new(aws_lc_rs::default_provider());
@@ -214,6 +272,15 @@ fn hello(ip: IpAddr) -> ClientId {
     match ip.to_canonical() {
         IpAddr::V4(ip) => ClientId::Ipv4(ip),
         IpAddr::V6(ip) => ClientId::Ipv6(ip),
+    }
+}
+
+/// Why a server does not take a message. After the login, a permanent answer is about the message.
+fn refusal(error: &Error) -> SendError {
+    if error.is_permanent() {
+        SendError::Permanent(why(error))
+    } else {
+        SendError::Temporary(why(error))
     }
 }
 

@@ -10,6 +10,8 @@ mod mailer;
 mod notice;
 mod recipient;
 mod request;
+mod send_backoff;
+mod send_error;
 mod sender;
 mod task;
 

@@ -9,17 +9,20 @@ use tracing::{info, warn};
 use super::{
     conditions::Conditions,
     ledger::NotifyLedger,
+    notice::Notice,
+    send_backoff::SendBackoff,
+    send_error::SendError,
     sender::{Sender, SentAnswer},
 };
-use crate::{config::NotifyTarget, domain::notify_metrics::NotifyMetrics};
+use crate::{
+    config::{Delivery, NotifyTarget},
+    domain::notify_metrics::NotifyMetrics,
+};
 use planner::{Now, Steady};
 
 /// Messages within [`RATE_WINDOW`]. What is notified meanwhile is in the next one.
 const RATE: usize = 5;
 const RATE_WINDOW: Duration = Duration::from_mins(5);
-/// The first wait after a failure. Each further one doubles it.
-const FIRST_RETRY: Duration = Duration::from_secs(5);
-const LONGEST_RETRY: Duration = Duration::from_mins(10);
 /// What could not be sent for so long is left out.
 const OLDEST: SignedDuration = SignedDuration::from_hours(24);
 
@@ -29,9 +32,11 @@ pub(super) type Attempt = Pin<Box<dyn Future<Output = (usize, Attempted)> + Send
 /// The result of an attempt, and what was sent with it.
 #[derive(Debug)]
 pub(super) struct Attempted {
-    result: Result<SentAnswer, String>,
+    result: Result<SentAnswer, SendError>,
     notices: usize,
     left_out: u64,
+    /// To one address alone, which did not take them before.
+    only: Option<String>,
 }
 
 /// One entry.
@@ -42,8 +47,13 @@ pub(super) struct Recipient {
     pub(super) ledger: NotifyLedger,
     metrics: NotifyMetrics,
     is_sending: bool,
-    failures: u32,
-    retry_at: Option<Instant>,
+    /// The addresses that refused the last message.
+    refused: Option<String>,
+    backoff: SendBackoff,
+    /// Of the addresses that are late.
+    late_backoff: SendBackoff,
+    /// The one that was tried last.
+    last_late: String,
     /// When the last messages were sent.
     sent: VecDeque<Instant>,
 }
@@ -52,9 +62,19 @@ impl Recipient {
     pub(super) fn new(
         settings: &NotifyTarget,
         bridge: &str,
-        ledger: NotifyLedger,
+        mut ledger: NotifyLedger,
         metrics: NotifyMetrics,
     ) -> Self {
+        let addresses = match &settings.delivery {
+            Delivery::Mail(server) => server.to.as_slice(),
+            Delivery::Http { .. } => &[],
+        };
+        ledger.retain_late(|address| {
+            addresses
+                .iter()
+                .map(AsRef::<str>::as_ref)
+                .any(|known| known == address)
+        });
         let sender = Sender::new(bridge, settings);
         if let Err(why) = &sender {
             warn!(notify = settings.id, why, "notifications cannot be sent");
@@ -65,8 +85,10 @@ impl Recipient {
             ledger,
             metrics,
             is_sending: false,
-            failures: 0,
-            retry_at: None,
+            refused: None,
+            backoff: SendBackoff::default(),
+            late_backoff: SendBackoff::default(),
+            last_late: String::new(),
             sent: VecDeque::new(),
         };
         target.show();
@@ -92,81 +114,155 @@ impl Recipient {
         }
         let dropped = self.ledger.drop_older(now.steady.before(OLDEST));
         self.count_left_out(dropped);
-        let (notices, left_out) = self.ledger.next()?;
+        let (only, notices, left_out) = self.next()?;
+        if let Some(address) = &only {
+            self.last_late.clone_from(address);
+        }
         let sender = self.sender.clone();
         self.is_sending = true;
         Some(Box::pin(async move {
             let count = notices.len();
             let result = match sender {
-                Ok(sender) => sender.send(notices, left_out).await,
-                Err(why) => Err(why),
+                Ok(sender) => sender.send(notices, left_out, only.as_deref()).await,
+                Err(why) => Err(SendError::Temporary(why)),
             };
             let attempted = Attempted {
                 result,
                 notices: count,
                 left_out,
+                only,
             };
             (number, attempted)
         }))
     }
 
-    /// When the next attempt may begin; `None`: nothing waits, or one is under way.
-    pub(super) fn next_attempt(&self) -> Option<Instant> {
-        if self.is_sending || self.ledger.waiting() == 0 {
+    /// What is sent next, and to which address alone: what waits for all goes first, unless that has to wait.
+    fn next(&self) -> Option<(Option<String>, Vec<Notice>, u64)> {
+        let may = |backoff: &SendBackoff| backoff.retry_at().is_none_or(|at| at <= Instant::now());
+        if may(&self.backoff)
+            && let Some((notices, left_out)) = self.ledger.next()
+        {
+            return Some((None, notices, left_out));
+        }
+        if !may(&self.late_backoff) {
             return None;
         }
+        let (address, notices) = self.ledger.next_late(&self.last_late)?;
+        Some((Some(address), notices, 0))
+    }
+
+    /// When the next attempt may begin; `None`: nothing waits, or one is under way.
+    pub(super) fn next_attempt(&self) -> Option<Instant> {
+        if self.is_sending {
+            return None;
+        }
+        let now = Instant::now();
+        let waiting = self.ledger.waits_for_all().then_some(&self.backoff);
+        let late = self.ledger.has_late().then_some(&self.late_backoff);
+        let first = waiting.into_iter().chain(late);
+        let first = first.map(|backoff| backoff.retry_at().unwrap_or(now)).min()?;
         let limited = (self.sent.len() >= RATE)
             .then(|| self.sent.front().copied())
             .flatten();
         let limited = limited.map(|oldest| oldest + RATE_WINDOW);
-        Some(limited.max(self.retry_at).unwrap_or_else(Instant::now))
+        Some(limited.map_or(first, |limited| limited.max(first)))
     }
 
     pub(super) fn on_attempted(&mut self, attempted: Attempted, now: Now) {
         self.is_sending = false;
-        let id = self.id();
-        match attempted.result {
-            Ok(SentAnswer { text, refused }) => {
-                let count = attempted.notices;
-                info!(notify = id, notifications = count, answer = text, "notified");
-                self.metrics.update(id, |health| {
-                    health.sent += count as u64;
-                    // Once, and in health after that.
-                    if let Some(why) = &refused
-                        && health.error != refused
-                    {
-                        warn!(notify = id, why, "not every recipient was notified");
-                    }
-                    health.failing_since = refused
-                        .is_some()
-                        .then(|| health.failing_since.unwrap_or(now.wall));
-                    health.error = refused;
-                });
-                self.ledger.on_sent(attempted.notices, attempted.left_out);
-                (self.failures, self.retry_at) = (0, None);
+        match &attempted.result {
+            Ok(_) | Err(SendError::Permanent(_)) => {
                 if self.sent.len() >= RATE {
                     self.sent.pop_front();
                 }
                 self.sent.push_back(Instant::now());
             }
-            Err(why) => {
-                // Once, and in health after that.
-                if self.failures == 0 {
-                    warn!(
-                        notify = id,
-                        why, "a notification could not be sent; it is tried again"
-                    );
-                }
-                self.metrics.update(id, |health| {
-                    health.failed += 1;
-                    health.failing_since.get_or_insert(now.wall);
-                    health.error = Some(why);
-                });
-                self.failures = self.failures.saturating_add(1);
-                self.retry_at = Some(Instant::now() + retry_wait(self.failures));
-            }
+            Err(SendError::Temporary(_)) => {}
+        }
+        let (only, count) = (attempted.only.as_deref(), attempted.notices);
+        match attempted.result {
+            Ok(answer) => self.on_sent(only, count, attempted.left_out, answer, now),
+            Err(SendError::Permanent(why)) => self.on_refused(only, count, why, now),
+            Err(SendError::Temporary(why)) => self.on_failed(only, why, now),
         }
         self.show();
+    }
+
+    fn on_sent(&mut self, only: Option<&str>, count: usize, left_out: u64, answer: SentAnswer, now: Now) {
+        let SentAnswer { text, refused, late } = answer;
+        info!(
+            notify = self.id(),
+            notifications = count,
+            answer = text,
+            "notified"
+        );
+        self.metrics
+            .update(self.id(), |health| health.sent += count as u64);
+        let (addresses, late) = late.unzip();
+        if let Some(address) = only {
+            self.ledger.end_late(address);
+            self.late_backoff = SendBackoff::default();
+            if !self.ledger.has_late() {
+                self.show_error(self.refused.clone(), "not every recipient was notified", now);
+            }
+            return;
+        }
+        let dropped = self
+            .ledger
+            .on_sent(count, left_out, addresses.unwrap_or_default());
+        self.count_left_out(dropped);
+        self.backoff = SendBackoff::default();
+        if late.is_some() {
+            self.late_backoff.fail();
+        }
+        self.refused = refused;
+        let missed: Vec<String> = self.refused.iter().cloned().chain(late).collect();
+        let missed = (!missed.is_empty()).then(|| missed.join("; "));
+        self.show_error(missed, "not every recipient was notified", now);
+    }
+
+    fn on_refused(&mut self, only: Option<&str>, count: usize, why: String, now: Now) {
+        let refused = match only {
+            Some(address) => self.ledger.end_late(address),
+            None => self.ledger.on_refused(count),
+        };
+        self.metrics.update(self.id(), |health| {
+            health.failed += 1;
+            health.left_out += refused;
+        });
+        self.show_error(Some(why), "a notification is refused, and not sent again", now);
+    }
+
+    fn on_failed(&mut self, only: Option<&str>, why: String, now: Now) {
+        let backoff = match only {
+            Some(_) => &mut self.late_backoff,
+            None => &mut self.backoff,
+        };
+        // Once, and in health after that.
+        if backoff.fail() {
+            warn!(
+                notify = self.id(),
+                why, "a notification could not be sent; it is tried again"
+            );
+        }
+        self.metrics.update(self.id(), |health| {
+            health.failed += 1;
+            health.failing_since.get_or_insert(now.wall);
+            health.error = Some(why);
+        });
+    }
+
+    /// In health, and once in the log.
+    fn show_error(&self, error: Option<String>, message: &str, now: Now) {
+        self.metrics.update(self.id(), |health| {
+            if let Some(why) = &error
+                && health.error != error
+            {
+                warn!(notify = self.id(), why, "{message}");
+            }
+            health.failing_since = error.is_some().then(|| health.failing_since.unwrap_or(now.wall));
+            health.error = error;
+        });
     }
 
     fn count_left_out(&self, count: u64) {
@@ -182,22 +278,5 @@ impl Recipient {
     fn show(&self) {
         let waiting = self.ledger.waiting();
         self.metrics.update(self.id(), |health| health.waiting = waiting);
-    }
-}
-
-fn retry_wait(failures: u32) -> Duration {
-    let doubled = FIRST_RETRY.saturating_mul(1 << failures.saturating_sub(1).min(10));
-    doubled.min(LONGEST_RETRY)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_waits_double_up_to_ten_minutes() {
-        let waits: Vec<u64> = (1..=10).map(|failures| retry_wait(failures).as_secs()).collect();
-        assert_eq!(waits, [5, 10, 20, 40, 80, 160, 320, 600, 600, 600]);
-        assert_eq!(retry_wait(u32::MAX), LONGEST_RETRY);
     }
 }

@@ -6,6 +6,7 @@ use super::{
     mailer::Mailer,
     notice::{Notice, NotifyMessage},
     request::NotifyRequest,
+    send_error::SendError,
 };
 use crate::{
     config::{Delivery, HttpFormat, NotifyTarget},
@@ -22,11 +23,13 @@ pub struct Sender {
 
 /// What a server answered that took a message.
 #[derive(Debug)]
-pub struct SentAnswer {
+pub(super) struct SentAnswer {
     /// Its code.
     pub text: String,
     /// The recipients that it did not take.
     pub refused: Option<String>,
+    /// The addresses of those that it may take later, and what is said of them.
+    pub late: Option<(Vec<String>, String)>,
 }
 
 #[derive(Debug, Clone)]
@@ -63,8 +66,13 @@ impl Sender {
         })
     }
 
-    /// Sends notifications in one message. Returns what was answered.
-    pub(super) async fn send(self, notices: Vec<Notice>, left_out: u64) -> Result<SentAnswer, String> {
+    /// Sends notifications in one message, to one address alone if it is named. Returns what was answered.
+    pub(super) async fn send(
+        self,
+        notices: Vec<Notice>,
+        left_out: u64,
+        only: Option<&str>,
+    ) -> Result<SentAnswer, SendError> {
         let message = NotifyMessage::of(&self.bridge, &notices, left_out);
         let answer = match &self.way {
             Way::Http {
@@ -83,9 +91,10 @@ impl Sender {
                 SentAnswer {
                     text: format!("HTTP {status}"),
                     refused: None,
+                    late: None,
                 }
             }
-            Way::Mail(mailer) => mailer.send(&message, &notices).await?,
+            Way::Mail(mailer) => mailer.send(&message, &notices, only).await?,
         };
         debug!(title = message.title, answer = answer.text, "notification sent");
         Ok(answer)
@@ -95,9 +104,14 @@ impl Sender {
 /// Sends a test to an entry. Returns what was answered.
 ///
 /// # Errors
-/// Why it was not sent.
-pub async fn send_test(bridge: &str, target: &NotifyTarget, clock: &Clock) -> Result<SentAnswer, String> {
-    Sender::new(bridge, target)?
-        .send(vec![Notice::test(clock.read())], 0)
-        .await
+/// Why it was not sent, or not to all.
+pub async fn send_test(bridge: &str, target: &NotifyTarget, clock: &Clock) -> Result<String, String> {
+    let sent = Sender::new(bridge, target)?.send(vec![Notice::test(clock.read())], 0, None);
+    let SentAnswer { text, refused, late } = sent.await.map_err(|error| error.to_string())?;
+    let missed: Vec<String> = refused.into_iter().chain(late.map(|(_, why)| why)).collect();
+    if missed.is_empty() {
+        Ok(text)
+    } else {
+        Err(missed.join("; "))
+    }
 }

@@ -4,7 +4,10 @@ use std::{
     io,
     net::SocketAddr,
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -14,7 +17,7 @@ use rustls::{
     ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tapo_simulator::{Profile, Simulator};
 use tapo2mqtt::system::tasks::Tasks;
 use tempfile::TempDir;
@@ -87,6 +90,7 @@ impl MailServer {
         let (count, mails) = watch::channel(0);
         let seen = Arc::<Mutex<Vec<Vec<String>>>>::default();
         let kept = seen.clone();
+        let knows_late = Arc::<AtomicBool>::default();
         let task = Tasks::default().spawn("mail server", async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
@@ -95,6 +99,7 @@ impl MailServer {
                     is_logged_in: false,
                     mails: 0,
                     quits,
+                    knows_late: knows_late.clone(),
                 };
                 // A client that goes away in between is its own affair.
                 let _end = conversation.begin(stream, tls.as_ref()).await;
@@ -147,6 +152,8 @@ struct Conversation {
     is_logged_in: bool,
     mails: usize,
     quits: bool,
+    /// Whether it refused `late@` before, as it does once.
+    knows_late: Arc<AtomicBool>,
 }
 
 impl Conversation {
@@ -182,6 +189,8 @@ impl Conversation {
                 "." if is_data => {
                     is_data = false;
                     self.mails += 1;
+                    // Its text is Latin-1.
+                    stream.write_all(b"250-\xfcbernommen\r\n").await?;
                     "250 taken"
                 }
                 _ if is_data => continue,
@@ -199,6 +208,9 @@ impl Conversation {
                 "QUIT" if !self.quits => continue,
                 "QUIT" => "221 bye",
                 _ if !self.is_logged_in => "530 log in first",
+                "RCPT" if line.contains("late@") && !self.knows_late.swap(true, Ordering::Relaxed) => {
+                    "451 greylisted, later"
+                }
                 "RCPT" if line.contains("nobody@") => "550 nobody@example.com does not exist",
                 "DATA" => {
                     is_data = true;
@@ -296,6 +308,63 @@ async fn a_reached_limit_is_an_e_mail_within_5_s_and_once() {
     }
 }
 
+/// The recipients of each attempt to send a notification, whether it was sent, and health once it is as wanted.
+async fn recipients(to: &str, is_done: impl Fn(&Value) -> bool) -> (Vec<String>, Value) {
+    let server = MailServer::start().await;
+    let plug = Simulator::plug(Profile::P110).start().await.unwrap();
+    let group =
+        "[[group]]\nid = \"all\"\noutlets = [\"heater\"]\nsafety = { max_on = \"1s\", cooldown = \"1h\" }\n";
+    let entry = server.entry("events = [\"limit_reached\"]\n");
+    let setup = Setup::new()
+        .device("heater", plug.address())
+        .rules(group)
+        .section(&entry.replace("[\"you@example.com\"]", to));
+    let mut bridge = setup.start().await;
+    bridge.available("heater").await;
+    bridge.set("heater", "on", json!({ "state": "ON" })).await;
+    let done = async {
+        loop {
+            bridge.probe.forget();
+            bridge.publish("bridge/request/health", "").await;
+            let health = bridge.expect("bridge/response/health", |_| true).await;
+            let health = health["data"]["notify"]["notify-1"].clone();
+            if is_done(&health) {
+                return health;
+            }
+            if health["sent"] == 1 {
+                fast_forward(Duration::from_secs(1)).await;
+            }
+        }
+    };
+    let health = timeout(PATIENCE, done).await.unwrap();
+    bridge.stop().await;
+    let seen = server.seen();
+    let mails = seen.iter().map(|lines| {
+        let to = lines.iter().filter_map(|line| line.strip_prefix("RCPT TO:"));
+        let taken = lines.iter().any(|line| line == "DATA");
+        format!("{} {taken}", to.collect::<Vec<_>>().join(" "))
+    });
+    (mails.collect(), health)
+}
+
+#[tokio::test]
+async fn a_recipient_that_is_refused_for_now_gets_it_later() {
+    let to = "[\"late@example.com\", \"you@example.com\", \"nobody@example.com\"]";
+    let (mails, health) = recipients(to, |health| health["sent"] == 2).await;
+    let all = "<late@example.com> <you@example.com> <nobody@example.com> true";
+    assert_eq!(mails, [all, "<late@example.com> true"]);
+    assert_eq!((&health["waiting"], &health["left_out"]), (&json!(0), &json!(0)));
+    assert!(health["failing_since"].is_string(), "nobody: {health}");
+}
+
+#[tokio::test]
+async fn recipients_that_do_not_exist_are_not_tried_again() {
+    let (mails, health) = recipients("[\"nobody@example.com\"]", |health| health["failed"] == 1).await;
+    assert_eq!(mails, ["<nobody@example.com> false"]);
+    let counts = ["sent", "waiting", "left_out"].map(|key| &health[key]);
+    assert_eq!(counts, [&json!(0), &json!(0), &json!(1)]);
+}
+
 #[tokio::test]
 async fn mail_servers_that_fail_cost_no_command() {
     // It takes connections, and never says anything.
@@ -354,6 +423,14 @@ async fn notify_test_says_what_a_mail_server_answers() {
     // A login is not sent to a server that offers no STARTTLS, where it is wanted.
     let plain = server.entry("id = \"plain\"\ntls = true\n");
     let dead = entry(dead_address(), "id = \"dead\"\n");
+    let closed = Tasks::default();
+    let listener = TcpListener::bind((own_address(), 0)).await.unwrap();
+    let closing = entry(listener.local_addr().unwrap(), "id = \"closing\"\n");
+    closed.spawn("closing", async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _gone = stream.shutdown().await;
+        }
+    });
     let (endless, _tasks) = endless().await;
     let endless = entry(endless, "id = \"endless\"\n");
     let home = Home::new(
@@ -364,6 +441,7 @@ async fn notify_test_says_what_a_mail_server_answers() {
             + &some
             + &plain
             + &dead
+            + &closing
             + &endless),
     );
     let output = home.run(&["notify", "test"]).await;
@@ -378,6 +456,7 @@ async fn notify_test_says_what_a_mail_server_answers() {
         format!("mail to {ip}: STARTTLS is not supported on this server"),
         "Connection refused".to_owned(),
         "it sends more than any mail server".to_owned(),
+        ": it closed the connection".to_owned(),
     ] {
         assert!(text.contains(&answer), "{answer}: {text}");
     }
