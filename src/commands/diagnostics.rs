@@ -16,7 +16,7 @@ use crate::{
     diagnostics::Diagnostics,
     domain::topics::Topics,
     mqtt::{
-        link::{Exchange, LinkError, Topic, exchange},
+        link::{Exchange, LinkError, LinkFault, RetainedProbe, Topic, exchange, probe_retained},
         link_options,
     },
     system::{clock::Clock, telemetry},
@@ -24,6 +24,8 @@ use crate::{
 
 /// How long the bridge may take.
 const BUDGET: Duration = Duration::from_secs(15);
+/// The same where nothing says that there is a bridge: a broker may keep no messages, or not let them be read.
+const UNKNOWN_BUDGET: Duration = Duration::from_secs(3);
 
 pub(super) async fn diagnostics(args: &SettingsArgs) -> Result<(), ExitError> {
     if io::stdout().is_terminal() {
@@ -64,6 +66,15 @@ async fn of_running_bridge(settings: &Settings) -> Result<Result<Vec<u8>, String
     }
     let topics = settings.topics();
     let options = link_options(settings, &topics).map_err(StartError::from)?;
+    let state = probe_retained(options.clone(), &options.will.topic, UNKNOWN_BUDGET).await;
+    let budget = match state.map_err(StartError::from)? {
+        RetainedProbe::Payload(payload) if payload == options.will.payload => {
+            return Ok(Err("the bridge is offline".to_owned()));
+        }
+        RetainedProbe::Payload(_) => BUDGET,
+        RetainedProbe::Empty => UNKNOWN_BUDGET,
+        RetainedProbe::Failed(fault) => return Ok(Err(unreachable(&fault))),
+    };
     // Another client may request the same.
     let transaction = format!("diagnostics-{:x}", rand::random::<u64>());
     let payload = json!({ "transaction": transaction }).to_string();
@@ -76,17 +87,21 @@ async fn of_running_bridge(settings: &Settings) -> Result<Result<Vec<u8>, String
                 .is_some_and(|ours| *ours == transaction)
         })
     };
-    let exchanged = exchange(options, (&request, payload.into()), &response, is_ours, BUDGET).await;
+    let exchanged = exchange(options, (&request, payload.into()), &response, is_ours, budget).await;
     let response = match exchanged.map_err(StartError::from)? {
         Exchange::Response(response) => response,
         Exchange::NoResponse => return Ok(Err("no bridge answers on its base topic".to_owned())),
-        Exchange::Failed(fault) => return Ok(Err(format!("the broker cannot be asked: {fault}"))),
+        Exchange::Failed(fault) => return Ok(Err(unreachable(&fault))),
     };
     let response: Value = serde_json::from_slice(&response).unwrap_or_default();
     let zip = response.pointer("/data/zip").and_then(Value::as_str);
     let zip = zip.and_then(|zip| STANDARD.decode(zip).ok());
     let why = response.pointer("/error/message").and_then(Value::as_str);
     Ok(zip.ok_or_else(|| format!("the bridge answers: {}", why.unwrap_or("no file"))))
+}
+
+fn unreachable(fault: &LinkFault) -> String {
+    format!("the broker cannot be asked: {fault}")
 }
 
 fn topic(topics: &Topics, kind: &str) -> Result<Topic, ExitError> {

@@ -18,6 +18,8 @@ const ZIP_MAX: usize = 180 * 1024;
 const ENTRIES_MAX: usize = 2000;
 /// The file inside that is a text. The others are JSON.
 const LOG: &str = "log.txt";
+/// The file inside of settings that cannot be used.
+const PROBLEMS: &str = "problems.json";
 
 /// What is collected, and what of it is private.
 #[derive(Debug)]
@@ -52,13 +54,17 @@ impl Diagnostics {
             } else {
                 path
             };
-            json!({ "key": key, "message": without_names(&problem.message) })
+            let (message, hint) = without_hint(&problem.message);
+            // What is expected is ours, also where the user wrote the same somewhere.
+            let message = redactor.text(&without_names(message)) + hint;
+            json!({ "key": redactor.text(key), "message": message })
         };
+        let shown = problems.0.iter().map(problem).collect();
         Self {
             redactor,
             files: [about("settings that cannot be used", now)].into(),
         }
-        .with("problems.json", problems.0.iter().map(problem).collect())
+        .with(PROBLEMS, shown)
     }
 
     /// Adds a file.
@@ -91,7 +97,12 @@ impl Diagnostics {
             if dropped > 0 {
                 left_out.insert(name, dropped);
             }
-            files.insert(name, self.redactor.json(name, value));
+            let shown = match *name {
+                // Without anything private from the start.
+                PROBLEMS => value.clone(),
+                _ => self.redactor.json(name, value),
+            };
+            files.insert(name, shown);
         }
         loop {
             if let Some(Value::Object(about)) = files.get_mut("about.json") {
@@ -121,6 +132,15 @@ fn about(source: &str, now: Timestamp) -> (&'static str, Value) {
         "source": source,
     });
     ("about.json", about)
+}
+
+/// A message up to its examples or its list of words, which nothing of the user is in, and those.
+fn without_hint(message: &str) -> (&str, &str) {
+    let starts = ["expected one of ", "such as \"", "such as [\""];
+    let found = starts.iter().filter_map(|start| message.find(start)).min();
+    // Behind an open quote it is a text of the user.
+    let is_ours = |at: &usize| message.bytes().take(*at).filter(|byte| *byte == b'"').count() % 2 == 0;
+    message.split_at(found.filter(is_ours).unwrap_or(message.len()))
 }
 
 /// A problem quotes what the user wrote, and may cut it. It may list ids, also of devices that the settings do not have.
@@ -223,6 +243,32 @@ mod tests {
             .map(|problem| &problem["key"])
             .collect();
         assert_eq!(keys, ["mqtt.host", "tapo", "group[0].outlets[0]"], "{found}");
+    }
+
+    #[test]
+    fn what_is_expected_is_told_whatever_the_settings_say() {
+        let text = "[tapo]\nusername = 'such'\npassword = 'json'\n[[notify]]\nurl = 'http://duration.lan'\n\
+                    format = 'jsonn'\nafter = 'heater'\n[[device]]\nid = 'heater'\naddress = '192.168.1.5'\n\
+                    [[group]]\nid = 'g'\noutlets = []\n";
+        let problems = load_or(&Sources::default(), text).unwrap_err();
+        let texts = ["such", "json", "jsonn", "heater", "192.168.1.5", "g"].map(str::to_owned);
+        let diagnostics = Diagnostics::of_problems(&problems, &texts, Timestamp::UNIX_EPOCH);
+        let files = unpacked(diagnostics.into_zip().unwrap()).unwrap();
+        let found: Value = serde_json::from_str(&files["problems.json"]).unwrap();
+        let messages = found
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|problem| &problem["message"]);
+        let messages: Vec<&str> = messages.filter_map(Value::as_str).collect();
+        let expected = [
+            "expected one of json, ntfy, gotify, slack, discord",
+            "expected a duration from 1s to 168h, such as \"1h30m\", \"45s\" or a number of seconds",
+            "expected at least one outlet, such as [\"heater\", \"strip/1\"]",
+        ];
+        for expected in expected {
+            assert!(messages.contains(&expected), "{expected}: {messages:?}");
+        }
     }
 
     #[test]

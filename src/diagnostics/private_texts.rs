@@ -1,8 +1,6 @@
 //! What the settings know to be private.
 
-use std::net::IpAddr;
-
-use super::redactor::Redactor;
+use super::redactor::{Redactor, host_and_port};
 use crate::{
     config::{Account, Delivery, Device, Settings},
     system::Secret,
@@ -16,7 +14,7 @@ pub(super) fn learn_from(settings: &Settings, redactor: &mut Redactor) {
         redactor.learn("login", [login.username.as_str()]);
         redactor.learn("secret", login.password.as_ref().map(Secret::expose));
     }
-    learn_hosts(redactor, mqtt.brokers.iter().map(|broker| broker.host.as_str()));
+    redactor.learn_hosts(mqtt.brokers.iter().map(|broker| broker.host.as_str()));
     redactor.learn_words("site", mqtt.site.as_ref().map(Slug::as_str));
     learn_accounts(redactor, settings.tapo.credentials.as_ref());
     for device in &settings.devices {
@@ -27,16 +25,16 @@ pub(super) fn learn_from(settings: &Settings, redactor: &mut Redactor) {
     }
     for listener in [&settings.web, &settings.metrics] {
         redactor.learn("secret", listener.password.as_ref().map(Secret::expose));
-        learn_hosts(redactor, listener.hosts.iter().map(String::as_str));
+        redactor.learn_hosts(listener.hosts.iter().map(String::as_str));
     }
     for target in &settings.notify {
-        learn_hosts(redactor, [target.host()]);
+        redactor.learn_hosts([target.host()]);
         learn_delivery(redactor, &target.delivery);
     }
     let calendar = settings.calendar.url.as_ref().map(ToString::to_string);
-    learn_hosts(redactor, calendar.as_deref());
+    redactor.learn_hosts(calendar.as_deref());
     let forecast = settings.weather.as_ref();
-    learn_hosts(redactor, forecast.and_then(|weather| weather.server.host_str()));
+    redactor.learn_hosts(forecast.and_then(|weather| weather.server.host_str()));
     let places = forecast.map(|weather| weather.place);
     for place in places.into_iter().chain(settings.rules.location.coordinates) {
         let texts = [place.latitude(), place.longitude()].map(|degrees| degrees.to_string());
@@ -57,7 +55,7 @@ fn learn_accounts<'a>(redactor: &mut Redactor, accounts: impl IntoIterator<Item 
 fn learn_device(redactor: &mut Redactor, device: &Device) {
     learn_accounts(redactor, device.credentials.as_ref());
     let address = device.address.to_string();
-    learn_hosts(redactor, [host_of(&address)]);
+    redactor.learn_hosts([host_and_port(&address).0]);
     redactor.learn("mac", device.mac.as_deref());
     redactor.learn("name", device.name.as_deref());
     // The id is made of the name, where the device was added.
@@ -87,20 +85,4 @@ fn learn_delivery(redactor: &mut Redactor, delivery: &Delivery) {
             redactor.learn("login", addresses.map(AsRef::<str>::as_ref));
         }
     }
-}
-
-/// One that is on each machine says nothing.
-fn learn_hosts<'a>(redactor: &mut Redactor, hosts: impl IntoIterator<Item = &'a str>) {
-    let is_local =
-        |host: &str| host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    redactor.learn("address", hosts.into_iter().filter(|host| !is_local(host)));
-}
-
-/// The host of an address with or without a port.
-fn host_of(address: &str) -> &str {
-    let host = match address.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-        _ => address,
-    };
-    host.trim_matches(['[', ']'])
 }

@@ -156,12 +156,18 @@ impl Redactor {
         }
     }
 
+    /// Replaces hosts wherever they are. One that is on each machine says nothing.
+    pub(super) fn learn_hosts<'a>(&mut self, hosts: impl IntoIterator<Item = &'a str>) {
+        self.learn("address", hosts.into_iter().filter(|host| !is_local(host)));
+    }
+
     /// Replaces the values of keys that name something private, wherever they are.
     pub(super) fn learn_values(&mut self, value: &Value) {
         match value {
             Value::Object(fields) => {
                 for (key, value) in fields {
                     match (kind_of(key), value) {
+                        (Some("address"), Value::String(text)) => self.learn_hosts([host_and_port(text).0]),
                         (Some(kind), Value::String(text)) => self.learn(kind, [text.as_str()]),
                         _ => self.learn_values(value),
                     }
@@ -190,8 +196,13 @@ impl Redactor {
         if text.is_empty() {
             return String::new();
         }
-        if let Some(kind) = kind_of(key) {
-            return self.token(kind, text);
+        match kind_of(key) {
+            Some("address") => {
+                let (host, port) = host_and_port(text);
+                return self.host(host) + port;
+            }
+            Some(kind) => return self.token(kind, text),
+            None => {}
         }
         if KEPT.contains(&key) || text.parse::<Timestamp>().is_ok() {
             return self.text(text);
@@ -256,15 +267,12 @@ impl Redactor {
             let kind = if digits.len() == MAC_DIGITS { "mac" } else { "id" };
             return self.token(kind, digits) + end;
         }
-        if let Ok(ip) = ip.parse::<IpAddr>() {
-            return self.address(ip, bare) + end;
+        if ip.parse::<IpAddr>().is_ok() {
+            return self.host(bare) + end;
         }
-        if let Ok(address) = bare.parse::<SocketAddr>() {
-            return format!(
-                "{}:{}{end}",
-                self.address(address.ip(), &address.ip().to_string()),
-                address.port()
-            );
+        if bare.parse::<SocketAddr>().is_ok() {
+            let (host, port) = host_and_port(bare);
+            return self.host(host) + port + end;
         }
         // Ids are parts of other ids too, such as those in Home Assistant.
         let parts: Vec<&str> = word.split('_').collect();
@@ -276,11 +284,11 @@ impl Redactor {
     }
 
     /// One that is on each machine says nothing.
-    fn address(&mut self, ip: IpAddr, shown: &str) -> String {
-        if ip.is_loopback() || ip.is_unspecified() {
-            return shown.to_owned();
+    fn host(&mut self, host: &str) -> String {
+        if is_local(host) {
+            return host.to_owned();
         }
-        self.token("address", shown)
+        self.token("address", host)
     }
 
     fn learn_text(&mut self, kind: &'static str, text: &str, shortest: usize, is_word: bool) {
@@ -367,6 +375,26 @@ fn digits_of(text: &str) -> Option<String> {
     is_id.then_some(digits)
 }
 
+/// One that is on each machine.
+fn is_local(host: &str) -> bool {
+    let is_local = |ip: IpAddr| ip.is_loopback() || ip.is_unspecified();
+    host == "localhost" || host.parse().is_ok_and(is_local)
+}
+
+/// A host without brackets, and its port with the colon, if it has one.
+pub(super) fn host_and_port(address: &str) -> (&str, &str) {
+    let is_port = |port: &str| {
+        let digits = port.strip_prefix(':').filter(|digits| !digits.is_empty());
+        digits.is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let (host, port) = match address.rfind(':').and_then(|at| address.split_at_checked(at)) {
+        // The colons of a bare IPv6 address are none before a port.
+        Some((host, port)) if is_port(port) && address.parse::<IpAddr>().is_err() => (host, port),
+        _ => (address, ""),
+    };
+    (host.trim_matches(['[', ']']), port)
+}
+
 /// What a key of JSON is about, if that is private.
 fn kind_of(key: &str) -> Option<&'static str> {
     Some(match key.to_ascii_lowercase().as_str() {
@@ -411,6 +439,34 @@ mod tests {
             token("device_id")
         );
         assert_eq!(redactor.text(line), expected);
+    }
+
+    #[test]
+    fn a_host_has_one_token_with_and_without_its_port() {
+        let mut redactor = Redactor::default();
+        redactor.learn_hosts(["broker.lan"]);
+        let health = json!({
+            "broker": "broker.lan:1883", "address": "192.168.1.50:80", "ip": "192.168.1.50",
+            "host": "[fd00::5]:80", "listen": "[fd00::5]:8099", "message": "fd00::5 and 192.168.1.50:9999",
+        });
+        redactor.learn_values(&health);
+        let shown = redactor.json("health.json", &health);
+        let expected = json!({
+            "broker": "<address-1>:1883", "address": "<address-2>:80", "ip": "<address-2>",
+            "host": "<address-3>:80", "listen": "[<address-3>]:8099", "message": "<address-3> and <address-2>:9999",
+        });
+        assert_eq!(shown, expected);
+        for (address, split) in [
+            ("::1", ("::1", "")),
+            ("localhost:1883", ("localhost", ":1883")),
+            ("fd00::5%eth0", ("fd00::5%eth0", "")),
+            (":", (":", "")),
+            ("ü", ("ü", "")),
+        ] {
+            assert_eq!(host_and_port(address), split);
+        }
+        let local = json!({ "broker": "localhost:1883", "address": "127.0.0.1:80" });
+        assert_eq!(redactor.json("health.json", &local), local);
     }
 
     #[test]

@@ -195,7 +195,7 @@ async fn diagnostics_say_what_happened_and_nothing_private() {
         .unwrap()
         .to_owned();
     assert!(
-        source.starts_with("settings and state file (no bridge answers"),
+        source.starts_with("settings and state file (the bridge is offline"),
         "{source}"
     );
     assert!(
