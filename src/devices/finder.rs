@@ -52,6 +52,11 @@ impl Tried {
         let refused = matches!(self.result, LoginTrial::Refused(_));
         self.account != *account || (refused && self.at.elapsed() >= TRY_AGAIN)
     }
+
+    /// Whether it is still needed. One that answers no search may be back at once, and has still refused the account.
+    fn is_kept(&self, is_there: bool) -> bool {
+        is_there || self.at.elapsed() < TRY_AGAIN
+    }
 }
 
 impl Finder {
@@ -115,8 +120,9 @@ impl Finder {
             }
             found.push(network_device(&answer, mac, tried.unwrap_or(LoginTrial::Untried)));
         }
-        self.attempted
-            .retain(|mac, _| found.iter().any(|device| device.mac == *mac));
+        let is_there = |mac: &str| found.iter().any(|device| device.mac == mac);
+        self.attempted.retain(|mac, _| is_there(mac));
+        self.tried.retain(|mac, tried| tried.is_kept(is_there(mac)));
         self.send(found).await;
         untried.sort_by_key(|(last, _)| *last);
         for (_, answer) in untried.into_iter().take(TRIALS_MAX) {
@@ -218,4 +224,26 @@ fn network_device(answer: &Discovered, mac: String, trial: LoginTrial) -> Networ
 fn same_address(one: &str, other: &str) -> bool {
     let without_port = |address: &str| address.strip_suffix(":80").unwrap_or(address).to_owned();
     without_port(one) == without_port(other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::system::Secret;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_device_that_is_gone_is_forgotten_after_hours() {
+        let tried = Tried {
+            at: Instant::now(),
+            account: Credentials {
+                username: "you@example.com".to_owned(),
+                password: Secret::new("secret"),
+            },
+            result: LoginTrial::Refused("wrong".to_owned()),
+        };
+        tokio::time::advance(TRY_AGAIN / 2).await;
+        assert!(tried.is_kept(false), "it would lock itself");
+        tokio::time::advance(TRY_AGAIN / 2).await;
+        assert_eq!((tried.is_kept(false), tried.is_kept(true)), (false, true));
+    }
 }
