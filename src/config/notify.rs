@@ -193,10 +193,17 @@ fn http(
     let host = parsed.as_ref().and_then(|url| url.host_str()).map(str::to_owned);
     // Without it nothing says what the other keys are for.
     let (Some(parsed), Some(host)) = (parsed, host) else {
-        return Err(table.secret_problem(
-            "url",
-            "an address that begins with https://, http://, smtps:// or smtp://",
-        ));
+        let scheme = url
+            .expose()
+            .split_once("://")
+            .map(|(scheme, _)| scheme.to_ascii_lowercase());
+        let expected = match scheme.as_deref() {
+            Some(scheme @ ("http" | "https")) => {
+                format!("a host behind {scheme}://, and a port from 1 to 65535 if it has one")
+            }
+            _ => "an address that begins with https://, http://, smtps:// or smtp://".to_owned(),
+        };
+        return Err(table.secret_problem("url", expected));
     };
     let no_mail = mail.refuse(table);
     let format = format.map(|format| format.unwrap_or(HttpFormat::Json));
@@ -283,7 +290,12 @@ mod tests {
             (
                 "url = 'http:///hunter2'",
                 2,
-                "an address that begins with https://",
+                "a host behind http://, and a port from 1 to 65535",
+            ),
+            (
+                "url = 'https://hunter2.lan:99999/'",
+                2,
+                "a host behind https://, and a port from 1 to 65535",
             ),
             (
                 "url = 'ftp://hunter2/'",
@@ -371,7 +383,7 @@ mod tests {
             environment: Vec::new(),
         };
         let problems = load(&sources).unwrap_err().to_string();
-        let expected = "url_file (line 2) = \"address\": expected in this file: an address that begins with";
+        let expected = "url_file (line 2) = \"address\": expected in this file: a host behind http://";
         assert!(problems.contains(expected), "{problems}");
         assert!(!problems.contains("hunter2"), "{problems}");
     }

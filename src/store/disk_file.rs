@@ -116,7 +116,7 @@ fn create(path: &Path) -> io::Result<File> {
 }
 
 /// The folder of a file.
-pub(super) fn folder_of(file: &Path) -> &Path {
+pub fn folder_of(file: &Path) -> &Path {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
     folder.unwrap_or(Path::new("."))
 }

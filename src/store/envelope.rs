@@ -1,7 +1,7 @@
 //! The form of the file.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, error::Category};
 
 use crate::system::clock::AsOf;
 
@@ -53,7 +53,12 @@ impl Envelope {
 
     /// Reads it; the error says what is wrong with it.
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, String> {
-        let envelope: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        let envelope: Self = serde_json::from_slice(bytes).map_err(|error| match error.classify() {
+            Category::Data => {
+                "it is no state of a bridge: version or clock is missing, or not in its form".to_owned()
+            }
+            _ => format!("it is no JSON: {error}"),
+        })?;
         if envelope.version != VERSION {
             return Err(format!(
                 "it has version {}, this program reads version {VERSION}",

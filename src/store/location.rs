@@ -148,8 +148,12 @@ impl StateLocation {
         Ok(to)
     }
 
-    /// Where the state goes that a backup replaces.
-    pub fn before_restore(&self) -> PathBuf {
+    /// Where the state goes that a backup replaces; `None` if there is none yet.
+    pub fn replaced_by_restore(&self) -> Option<PathBuf> {
+        self.file.exists().then(|| self.before_restore())
+    }
+
+    fn before_restore(&self) -> PathBuf {
         self.beside(".before-restore")
     }
 
@@ -185,10 +189,6 @@ impl StateLocation {
     }
 
     fn check_backup(&self, backup: &[u8]) -> Result<(), String> {
-        let is_object = matches!(serde_json::from_slice(backup), Ok(Value::Object(_)));
-        if !is_object {
-            return Err("it is no state of a bridge".to_owned());
-        }
         let envelope = Envelope::decode(backup)?;
         match envelope.other_bridge(&self.base_topic) {
             Some(theirs) => Err(format!("it belongs to the bridge with base topic {theirs:?}")),

@@ -25,7 +25,7 @@ use salvage::Salvaged;
 use section::{Encode, EncodedSection};
 use writer::Output;
 
-pub use disk_file::replace_file;
+pub use disk_file::{folder_of, replace_file};
 pub use location::{StateFileError, StateLocation};
 pub use section::Section;
 pub use stored::Stored;

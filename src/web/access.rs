@@ -26,6 +26,8 @@ pub(super) enum Denial {
     IngressOnly,
     /// Another site sent it.
     Origin,
+    /// Neither this page nor a program that knows its headers sent it.
+    NoHeaders,
 }
 
 impl Denial {
@@ -33,7 +35,7 @@ impl Denial {
         match self {
             Self::Host => "unknown_host",
             Self::IngressOnly => "ingress_only",
-            Self::Origin => "other_origin",
+            Self::Origin | Self::NoHeaders => "other_origin",
         }
     }
 
@@ -43,7 +45,11 @@ impl Denial {
                 "this host name is not known: add it to hosts in [web] or [metrics], or use the IP address"
             }
             Self::IngressOnly => "only Home Assistant may open this page: set a password in [web] for others",
-            Self::Origin => "this request comes from another page",
+            Self::Origin => {
+                "this request comes from another page (Sec-Fetch-Site, or Origin, which is not the Host): a proxy has to pass \
+                 Host on"
+            }
+            Self::NoHeaders => "a POST needs the headers Content-Type: application/json and X-Tapo2mqtt: 1",
         }
     }
 }
@@ -124,10 +130,13 @@ pub(super) fn check_sender(headers: &HeaderMap) -> Result<(), Denial> {
             None => !headers.contains_key(header::ORIGIN) && !headers.contains_key(FETCH_SITE),
         },
     };
-    if is_json && site && text(headers, OWN_HEADER) == Some("1") {
+    if !site {
+        return Err(Denial::Origin);
+    }
+    if is_json && text(headers, OWN_HEADER) == Some("1") {
         Ok(())
     } else {
-        Err(Denial::Origin)
+        Err(Denial::NoHeaders)
     }
 }
 
@@ -288,9 +297,9 @@ mod tests {
             assert_eq!(with(refused), Err(Denial::Origin), "{refused:?}");
         }
         let form = headers(&[("content-type", "text/plain"), (OWN_HEADER, "1")]);
-        assert_eq!(check_sender(&form), Err(Denial::Origin));
+        assert_eq!(check_sender(&form), Err(Denial::NoHeaders));
         let plain = headers(&[("content-type", "application/json")]);
-        assert_eq!(check_sender(&plain), Err(Denial::Origin));
+        assert_eq!(check_sender(&plain), Err(Denial::NoHeaders));
         assert_eq!(
             check_same_site(&headers(&[(FETCH_SITE, "cross-site")])),
             Err(Denial::Origin)

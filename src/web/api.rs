@@ -391,7 +391,7 @@ fn too_many_tries() -> Response {
 fn denied(denial: Denial) -> Response {
     let status = match denial {
         Denial::Host => StatusCode::MISDIRECTED_REQUEST,
-        Denial::IngressOnly | Denial::Origin => StatusCode::FORBIDDEN,
+        Denial::IngressOnly | Denial::Origin | Denial::NoHeaders => StatusCode::FORBIDDEN,
     };
     error(status, denial.code(), denial.message())
 }

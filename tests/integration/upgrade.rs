@@ -9,7 +9,7 @@ use crate::{
     mosquitto::Mosquitto,
     packaging::repository,
     probe::Probe,
-    process::{Home, STATE_FILE, mqtt, online, request, settings},
+    process::{Home, STATE_FILE, dead_address, mqtt, online, request, settings},
 };
 
 /// Settings and state of each version. Those of a release stay as they are.
@@ -145,12 +145,31 @@ async fn a_backup_is_taken_over_at_the_next_start() {
             "base topic \"garden\"",
         ),
         ("[1]", "no state of a bridge"),
+        ("{}", "no state of a bridge: version or clock is missing"),
+        (
+            r#"{"version": 1, "clock": 7}"#,
+            "no state of a bridge: version or clock",
+        ),
+        ("version: 1", "is not restored: it is no JSON"),
         (r#"{"version": 1}"#, "nothing in it"),
     ] {
         fs::write(&file, content).unwrap();
         let (code, text) = restore(&home, &file).await;
         assert_eq!(code, Some(1), "{text}");
-        assert!(text.contains(why), "{text}");
+        assert!(text.contains(why) && !text.contains("AsOf"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_backup_may_have_a_topic_or_a_mark_before_it() {
+    let home = Home::new(&settings(dead_address(), &[]));
+    let file = home.file().with_file_name("backup.json");
+    let state = r#"{"version": 1, "scheduler": {}}"#;
+    for before in ["\u{feff}", "tapo2mqtt/bridge/response/backup "] {
+        fs::write(&file, format!("{before}{{\"data\": {state}}}\n")).unwrap();
+        let (code, text) = restore(&home, &file).await;
+        assert_eq!(code, Some(0), "{text}");
+        assert!(!text.contains("is kept as"), "there is none yet: {text}");
     }
 }
 
