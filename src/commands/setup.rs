@@ -25,6 +25,7 @@ use crate::{
         link::{LinkFault, RetainedProbe, probe_retained},
         link_options,
     },
+    store::folder_of,
     system::{Secret, tasks::Tasks},
 };
 
@@ -33,6 +34,11 @@ Start the bridge:
   tapo2mqtt
   sudo systemctl enable --now tapo2mqtt   with the Debian package
   docker compose up -d                    with Docker
+";
+
+const WITHOUT_ACCOUNT: &str = "
+Enter username and password of the account in its section [tapo], or on the page, then test it:
+  tapo2mqtt check
 ";
 
 /// How long the broker may take to let us in.
@@ -67,7 +73,12 @@ pub(super) async fn setup(args: &DiscoverArgs, settings: &SettingsArgs) -> Resul
     }
     write(&file, &answers.text())?;
     output::print(&format!("\nWritten: {}\n", file.display()))?;
-    check(&SettingsArgs { config: Some(file) }).await?;
+    // Without an account no device lets us in, and the broker was tried.
+    if answers.account.is_none() {
+        output::print(WITHOUT_ACCOUNT)?;
+    } else {
+        check(&SettingsArgs { config: Some(file) }).await?;
+    }
     output::print(HOW_TO_START)
 }
 
@@ -233,8 +244,7 @@ fn write(file: &Path, text: &str) -> io::Result<()> {
         .create_new(true)
         .mode(0o600)
         .open(file)?;
-    let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let group = parent.unwrap_or(Path::new(".")).metadata()?.gid();
+    let group = folder_of(file).metadata()?.gid();
     if rustix::process::geteuid().is_root() && group != rustix::process::getegid().as_raw() {
         fchown(&new, None, Some(group))?;
         new.set_permissions(Permissions::from_mode(0o640))?;

@@ -241,7 +241,7 @@ pub async fn run_end(dialog: Dialog) -> (String, ExitStatus, TempDir) {
 }
 
 #[tokio::test]
-async fn setup_writes_a_file_without_a_broker() {
+async fn setup_writes_a_file_without_broker_and_account() {
     let dialog = run(|| {
         let target = own_address().to_string();
         let arguments = ["setup", "--wait", "1", "--target", &target];
@@ -252,8 +252,11 @@ async fn setup_writes_a_file_without_a_broker() {
         dialog
     })
     .await;
-    let (shown, _, directory) = run_end(dialog).await;
-    assert!(shown.contains("none (mqtt.enabled is false)"), "{shown}");
+    let (shown, status, directory) = run_end(dialog).await;
+    // Nothing is tested that needs the account.
+    assert!(status.success() && !shown.contains("failed"), "{shown}");
+    let left = "Enter username and password of the account";
+    assert!(shown.contains(left), "{shown}");
     let found = settings(directory.path());
     assert!(!found.mqtt.enabled && found.web.enabled);
 }
