@@ -39,34 +39,12 @@ impl FaultyTopics {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        io::{self, Write},
-        sync::{Arc, Mutex},
-    };
-
     use super::*;
-
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Log {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
+    use crate::system::log_text::logged;
 
     #[test]
     fn a_faulty_topic_is_logged_once_with_the_reason() {
-        let log = Log::default();
-        let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_ansi(false)
-            .with_writer(move || writer.clone());
-        tracing::subscriber::with_default(subscriber.finish(), || {
+        let text = logged(|| {
             let mut faulty = FaultyTopics::default();
             for _ in 0..2 {
                 assert!(faulty.topic("tapo2mqtt/plug".to_owned()).is_some());
@@ -75,7 +53,6 @@ mod tests {
                 assert!(faulty.filter("tapo2mqtt/a\0".to_owned()).is_none());
             }
         });
-        let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines.len(), 2, "{text}");
         for (line, topic, why) in [

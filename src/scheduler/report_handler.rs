@@ -8,7 +8,7 @@ use planner::{
     overrides::{Lifetime, Origin, Override, OverrideState},
     rules::{Group, OnExternalChange, OnReconnect},
 };
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{
     Effect,
@@ -173,6 +173,7 @@ impl<'a> ReportHandler<'a> {
             return;
         }
         if change.is_counted() {
+            self.report_lease(path);
             self.trip_early(path);
         }
         self.drop_timer(path, change);
@@ -288,6 +289,19 @@ impl<'a> ReportHandler<'a> {
     /// Whether the limits let an outlet run that is on now.
     fn allow_running(&self, path: &OutletPath) -> Result<(), planner::safety::Refusal> {
         self.state.allow(path, Power::On, self.now)
+    }
+
+    /// The countdown of the device switched a heater off that its thermostat did not.
+    fn report_lease(&self, path: &OutletPath) {
+        let group = self.state.rules.group_of(path);
+        let has_lease = group.is_some_and(|group| group.thermostat.is_some());
+        let is_timer = self
+            .state
+            .outlet(path)
+            .is_some_and(|outlet| outlet.timer.is_some());
+        if has_lease && !is_timer {
+            warn!(outlet = %path, "its countdown switched it off: the thermostat could not renew it in time");
+        }
     }
 
     /// The countdown of the device switched it off. Where that was a limit, it was reached: a device that counts a

@@ -19,6 +19,9 @@ use tracing::{debug, warn};
 use super::status::to_the_second;
 use crate::domain::{hub_child::HubReading, sensor_status::SensorStatus, weather_status::WeatherStatus};
 
+/// The reason of a value that cannot be one, whatever it is.
+const IMPLAUSIBLE: &str = "implausible";
+
 /// The values of all sensors.
 #[derive(Debug, Default)]
 pub struct Sensors {
@@ -82,10 +85,13 @@ impl Sensors {
                 Ok(value) => {
                     // After a reconnect the broker sends again what it keeps. The same value is not a new one.
                     if arrival == Arrival::Live || self.values.get(&spec.id) != Some(&value) {
-                        self.take(spec, value, (now.steady, arrival), now, &mut received);
+                        self.take(rules, spec, value, (now.steady, arrival), now, &mut received);
                     }
                 }
-                Err(error) => self.refuse(spec, &error.to_string()),
+                Err(error) => {
+                    let error = error.to_string();
+                    self.refuse(spec, error.clone(), &error);
+                }
             }
         }
         received
@@ -94,6 +100,7 @@ impl Sensors {
     /// Takes a value that was read at an instant.
     pub fn take(
         &mut self,
+        rules: &Rules,
         spec: &SensorSpec,
         value: SensorValue,
         (at, arrival): (Steady, Arrival),
@@ -103,9 +110,18 @@ impl Sensors {
         debug!(sensor = %spec.id, %value, "sensor value");
         if !spec.is_plausible(value) {
             self.readings.record(spec, value, at, arrival);
-            return self.refuse(spec, &format!("{value} {} is not plausible", spec.unit));
+            return self.refuse(
+                spec,
+                IMPLAUSIBLE.to_owned(),
+                &format!("{value} {} is not plausible", spec.unit),
+            );
         }
-        self.errors.remove(&spec.id);
+        if spec.room(value).is_none() && is_thermometer(rules, spec) {
+            let why = format!("{value} {} is not plausible in a room", spec.unit);
+            self.refuse(spec, IMPLAUSIBLE.to_owned(), &why);
+        } else {
+            self.errors.remove(&spec.id);
+        }
         let known = self.values.insert(spec.id.clone(), value);
         let counted = matches!(self.readings.of(spec, now), Known::Value(..))
             && (arrival == Arrival::Retained
@@ -118,10 +134,10 @@ impl Sensors {
         }
     }
 
-    /// It sent something without a value.
-    fn refuse(&mut self, spec: &SensorSpec, why: &str) {
-        let before = self.errors.insert(spec.id.clone(), why.to_owned());
-        if before.as_deref() != Some(why) {
+    /// It sent something without a value that counts. It is logged once, until there is another reason.
+    fn refuse(&mut self, spec: &SensorSpec, reason: String, why: &str) {
+        let before = self.errors.insert(spec.id.clone(), reason);
+        if before.as_ref() != self.errors.get(&spec.id) {
             warn!(sensor = %spec.id, source = %spec.source, why, "no value from this sensor; its last value counts until it is stale");
         }
     }
@@ -129,13 +145,9 @@ impl Sensors {
     /// What is known of a sensor. As a thermometer of a thermostat it is stale if it shows what no room has.
     fn known(&self, rules: &Rules, spec: &SensorSpec, now: Now) -> Known {
         let known = self.readings.of(spec, now);
-        let is_thermometer = || {
-            let mut thermostats = rules.groups.iter().filter_map(|group| group.thermostat.as_ref());
-            thermostats.any(|thermostat| thermostat.sensor == spec.id)
-        };
         match (known, self.readings.of_room(spec, now)) {
             (Known::Value(value, _), room @ (Known::Stale(_) | Known::Never))
-                if spec.room(value).is_none() && is_thermometer() =>
+                if spec.room(value).is_none() && is_thermometer(rules, spec) =>
             {
                 room
             }
@@ -257,6 +269,12 @@ impl Sensors {
     }
 }
 
+/// Whether a thermostat goes by a sensor.
+fn is_thermometer(rules: &Rules, spec: &SensorSpec) -> bool {
+    let mut thermostats = rules.groups.iter().filter_map(|group| group.thermostat.as_ref());
+    thermostats.any(|thermostat| thermostat.sensor == spec.id)
+}
+
 /// The sensors on a topic.
 pub(super) fn on_topic<'a>(
     rules: &'a Rules,
@@ -290,4 +308,55 @@ pub(super) fn of_hub<'a>(rules: &'a Rules, reading: &HubReading) -> Vec<(&'a Sen
 pub(super) fn source_of(rules: &Rules, sensor: &SensorId) -> String {
     let spec = rules.sensors.iter().find(|spec: &&SensorSpec| spec.id == *sensor);
     spec.map_or_else(String::new, |spec| spec.source.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::{Sources, load_or},
+        system::{clock::Clock, log_text::logged},
+    };
+
+    /// What is logged of these payloads of a thermometer, a condition's and a thermostat's.
+    fn warnings(payloads: &[&str]) -> Vec<String> {
+        let text = "[[sensor]]\nid = 'boiler'\ntopic = 'boiler'\nunit = '°C'\n\
+                    [[sensor]]\nid = 'room'\ntopic = 'room'\nunit = '°C'\nstale_after = '10m'\n\
+                    [[device]]\nid = 'heater'\naddress = '192.168.1.5'\n\
+                    [tapo]\nusername = 'you@home.org'\npassword = 'secret'\n\
+                    [[group]]\nid = 'room'\noutlets = ['heater']\n[group.thermostat]\nsensor = 'room'\ntarget = 20\n";
+        let rules = load_or(&Sources::default(), text).unwrap().rules;
+        let (mut sensors, now) = (Sensors::default(), Clock::system().read());
+        let log = logged(|| {
+            for topic in ["boiler", "room"] {
+                for payload in payloads {
+                    sensors.read(&rules, topic, payload.as_bytes(), Arrival::Live, now);
+                }
+            }
+        });
+        let warnings = log.lines().filter(|line| line.contains("WARN"));
+        warnings.map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_one_is_logged_once() {
+        for broken in [["true", "false"], ["-127", "-126.9"]] {
+            let lines = warnings(&[&["20"], &broken[..]].concat());
+            assert_eq!(lines.len(), 2, "{lines:?}");
+            assert!(
+                lines[0].contains("sensor=boiler") && lines[1].contains("sensor=room"),
+                "{lines:?}"
+            );
+        }
+        for of_no_room in ["500", "85"] {
+            let lines = warnings(&["20", of_no_room, of_no_room]);
+            assert_eq!(lines.len(), 1, "{lines:?}");
+            let expected = format!("{of_no_room} °C is not plausible in a room");
+            assert!(
+                lines[0].contains("sensor=room") && lines[0].contains(&expected),
+                "{lines:?}"
+            );
+        }
+        assert_eq!(warnings(&["20", "85", "20", "85"]).len(), 2, "it is broken again");
+    }
 }

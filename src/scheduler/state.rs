@@ -529,7 +529,14 @@ impl State {
         self.on_new_values(&rules, &sensors, now, |known| {
             let mut received = Received::default();
             for (spec, value) in &read {
-                known.take(spec, *value, (reading.at, Arrival::Live), now, &mut received);
+                known.take(
+                    &rules,
+                    spec,
+                    *value,
+                    (reading.at, Arrival::Live),
+                    now,
+                    &mut received,
+                );
             }
             received
         });

@@ -106,29 +106,14 @@ fn is_printed(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        io,
-        sync::{Arc, Mutex},
-    };
+    use std::io;
 
     use super::*;
-
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
+    use crate::system::log_text::LogText;
 
     /// What these events are written as.
     fn logged(events: impl FnOnce()) -> String {
-        let lines = Lines::default();
+        let lines = LogText::default();
         let writer = lines.clone();
         let subscriber = tracing_subscriber::fmt()
             .with_ansi(false)
@@ -137,8 +122,7 @@ mod tests {
             .fmt_fields(LogFields)
             .with_writer(move || writer.clone());
         tracing::subscriber::with_default(subscriber.finish(), events);
-        let bytes = lines.0.lock().unwrap().clone();
-        String::from_utf8(bytes).unwrap()
+        lines.text()
     }
 
     #[test]

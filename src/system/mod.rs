@@ -8,6 +8,8 @@ pub(crate) mod http;
 pub(crate) mod interfaces;
 mod log_buffer;
 mod log_line;
+#[cfg(test)]
+pub(crate) mod log_text;
 mod mqtt_service;
 pub mod network;
 pub(crate) mod overflow;

@@ -41,9 +41,10 @@ impl SensorSpec {
     /// programs the largest number that they have. A boiler or a stove is inside.
     const OF_THERMOMETERS: std::ops::RangeInclusive<f64> = -100.0..=2000.0;
 
-    /// Whether a value can be one. Only of a temperature is known what it can be.
+    /// Whether a value can be one. What has a unit is a number; only of a temperature is known which it can be.
     pub fn is_plausible(&self, value: SensorValue) -> bool {
         match (value, &self.unit) {
+            (SensorValue::Boolean(_), Unit::Temperature(_) | Unit::Percent) => false,
             (SensorValue::Number(degrees), Unit::Temperature(scale)) => {
                 Self::OF_THERMOMETERS.contains(&scale.temperature(degrees).celsius())
             }
@@ -431,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_temperature_can_be_implausible() {
+    fn what_has_a_unit_is_a_number_and_a_temperature_one_of_some() {
         let plausible = |unit: &str, value| {
             let spec = SensorSpec {
                 id: "boiler".parse().unwrap(),
@@ -439,8 +440,14 @@ mod tests {
                 unit: unit.into(),
                 stale_after: SensorSpec::DEFAULT_STALE_AFTER,
             };
-            spec.is_plausible(SensorValue::Number(value))
+            spec.is_plausible(value)
         };
+        let is_number = |unit: &str| !plausible(unit, SensorValue::Boolean(true));
+        assert_eq!(
+            ["°C", "°F", "%", "", "lx"].map(is_number),
+            [true, true, true, false, false]
+        );
+        let plausible = |unit: &str, value| plausible(unit, SensorValue::Number(value));
         for value in [-127.0, -100.1, 2000.1, 32767.0, -3276.8] {
             assert!(!plausible("°C", value), "{value}");
             assert!(["", "W", "%", "lx"].iter().all(|unit| plausible(unit, value)));

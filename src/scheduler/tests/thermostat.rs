@@ -18,6 +18,7 @@ use crate::domain::{
     report::EventKind,
     scheduling::{FailSafeState, Request},
 };
+use crate::system::log_text::logging;
 use planner::{
     Power,
     overrides::Lifetime,
@@ -121,6 +122,26 @@ async fn whatever_dies_alone_the_heater_is_off_within_the_lease() {
         assert_eq!(simulation.power("heater"), OFF, "{fault}");
         assert_eq!(simulation.violations, [""; 0], "{fault}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_heater_that_its_countdown_switched_off_is_logged() {
+    let (log, _guard) = logging();
+    let mut simulation = simulation(heated(Vec::new()), 15.0).await;
+    simulation.pass("20m 30s").await;
+    simulation.relay("heater").online = false;
+    simulation.pass("11m").await;
+    simulation.relay("heater").online = true;
+    simulation.pass("10s").await;
+    let text = log.text();
+    let lines = text
+        .lines()
+        .filter(|line| line.contains("its countdown switched it off"));
+    assert_eq!(
+        lines.filter(|line| line.contains("outlet=heater")).count(),
+        1,
+        "{text}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
