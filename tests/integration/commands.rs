@@ -644,10 +644,11 @@ async fn an_off_after_an_on_is_not_taken_for_a_repetition() {
         assert_eq!(answer["state"], state);
         assert_eq!(plug.relay(1), state == "ON", "{transaction}");
     }
+    let is = |wanted: &'static str| move |state: &str| crate::bridge::parsed(state)["state"] == wanted;
+    bridge.probe.expect_last("tapo2mqtt/plug", is("OFF")).await;
     // Nor is one after the button switched it on.
     plug.press(1).unwrap();
-    let is_on = |state: &str| crate::bridge::parsed(state)["state"] == "ON";
-    bridge.probe.expect_last("tapo2mqtt/plug", is_on).await;
+    bridge.probe.expect_last("tapo2mqtt/plug", is("ON")).await;
     bridge.probe.forget();
     bridge.set("plug", "b", json!({ "state": "OFF" })).await;
     assert!(!plug.relay(1));

@@ -48,7 +48,7 @@ async fn every_command_of_a_flood_is_answered_once() {
         client.send(topic, payload.to_string());
     }
     let all = |received: &crate::chaos::recording_client::Received| received.answers.len() >= FLOOD;
-    let answered = client.until(crate::probe::PATIENCE, all).await;
+    let answered = client.until(4 * crate::probe::PATIENCE, all).await;
     bridge.publish("bridge/request/health", "").await;
     let health = bridge.expect("bridge/response/health", |_| true).await;
     assert!(

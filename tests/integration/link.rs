@@ -639,7 +639,8 @@ async fn a_broker_with_nagle_delays_no_command() {
     );
     let (delay, without) = (median_delay(&as_shipped).await, median_delay(&at_once).await);
     assert!(
-        delay < 3 * without + Duration::from_millis(8),
+        // It would be 40 ms; a busy machine takes some.
+        delay < 3 * without + Duration::from_millis(25),
         "{delay:?}, with set_tcp_nodelay {without:?}"
     );
 }

@@ -12,6 +12,7 @@ use tokio::{
 
 use crate::{
     bridge::{Running, Setup, fast_clocks},
+    health::issues,
     log::Log,
     mosquitto::Mosquitto,
     page::Page,
@@ -246,7 +247,9 @@ async fn without_a_broker_the_page_and_schedules_switch() {
     changes.expect("heater", state("ON")).await;
     assert!(plug.relay(1));
     let health = changes.expect("bridge/health", |_| true).await;
-    assert_eq!((&health["mqtt"], &health["issues"]), (&Value::Null, &json!([])));
+    let mut issues = issues(&health, "");
+    issues.retain(|issue| !issue.contains("the machine is overloaded"));
+    assert_eq!((&health["mqtt"], issues), (&Value::Null, Vec::new()));
     changes
         .expect("bridge/groups", |groups| groups[0]["id"] == "all")
         .await;
