@@ -472,21 +472,11 @@ fn read(root: &mut Table<'_>, sources: &Sources) -> Read<Settings> {
     let (state_file, earlier_state_file) = state_file?;
     let mqtt = mqtt?;
     let account_file = AccountFile::beside(&state_file, mqtt.base_topic.as_str());
-    let configured = configured?;
-    let is_kept = configured.is_none();
-    let credentials = match configured {
-        Some(account) => Some(account),
-        None => account_file.read().map_err(|expected| {
-            root.problem(
-                "tapo",
-                format!("the account of {}: {expected}", account_file.path().display()),
-            )
-        })?,
-    };
+    let tapo = tapo(root, configured?, &account_file)?;
     let (calendar, rules) = calendar_and_rules?;
     Ok(Settings {
         mqtt,
-        tapo: Tapo { credentials, is_kept },
+        tapo,
         devices: devices?,
         device_places,
         homeassistant: homeassistant?,
@@ -505,6 +495,20 @@ fn read(root: &mut Table<'_>, sources: &Sources) -> Read<Settings> {
         account_file: Some(account_file),
         earlier_state_file,
     })
+}
+
+/// The account of the settings, or else the one that was entered on the page.
+fn tapo(root: &mut Table<'_>, configured: Option<Account>, file: &AccountFile) -> Read<Tapo> {
+    let is_kept = configured.is_none();
+    let kept = || file.read();
+    let credentials = configured.map_or_else(kept, |account| Ok(Some(account)));
+    let credentials = credentials.map_err(|expected| {
+        root.problem(
+            "tapo",
+            format!("the account of {}: {expected}", file.path().display()),
+        )
+    })?;
+    Ok(Tapo { credentials, is_kept })
 }
 
 fn topics(mqtt: &Mqtt, homeassistant: &HomeAssistant) -> Topics {
