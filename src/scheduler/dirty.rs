@@ -49,6 +49,12 @@ impl Dirty {
         }
     }
 
+    /// Whether there is none.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Takes a subject.
     pub(super) fn pop(&mut self) -> Option<(Subject, LookScope)> {
         self.0.pop_first()

@@ -703,6 +703,12 @@ impl State {
         self.dirty.pop()
     }
 
+    /// Whether there is another subject to look at.
+    #[cfg(test)]
+    pub fn is_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
     /// What is to be done.
     pub fn push(&mut self, effect: Effect) {
         self.effects.push(effect);
