@@ -13,8 +13,8 @@ use std::{
 
 use super::tasks;
 
-/// How long a disk may take for one file.
-const BUDGET: Duration = Duration::from_secs(3);
+/// How long a disk may take for one file: a card under load pauses for seconds.
+const BUDGET: Duration = Duration::from_secs(8);
 /// Reads that may hang at the same time: each has a thread.
 const HANGING_MAX: usize = 8;
 /// Reads that were given up and are not done yet.
@@ -23,7 +23,7 @@ static HANGING: AtomicUsize = AtomicUsize::new(0);
 /// Reads a whole file of at most `limit` bytes; a longer one is cut behind the byte that is too many.
 ///
 /// # Errors
-/// Also if it is no regular file (a pipe would never end), or does not come within three seconds.
+/// Also if it is no regular file (a pipe would never end), or does not come within eight seconds.
 pub(crate) fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let owned = path.to_owned();
     within(&HANGING, BUDGET, move || read_regular(&owned, limit))
@@ -32,7 +32,7 @@ pub(crate) fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 /// Whether there is a regular file.
 ///
 /// # Errors
-/// If it cannot be seen, or the disk does not answer within three seconds.
+/// If it cannot be seen, or the disk does not answer within eight seconds.
 pub(crate) fn exists(path: &Path) -> io::Result<bool> {
     let owned = path.to_owned();
     within(&HANGING, BUDGET, move || match fs::metadata(owned) {
