@@ -68,7 +68,6 @@ impl<'a> Cycle<'a> {
 
     /// Looks at a subject.
     pub(super) fn run(mut self, subject: Subject, scope: LookScope) {
-        let mut looked_at = LookScope::Whole;
         match &subject {
             Subject::Sensors => self.look_at_sensors(),
             Subject::Group(id) => {
@@ -78,28 +77,29 @@ impl<'a> Cycle<'a> {
                 let Some(group) = position.and_then(|position| rules.groups.get(position)) else {
                     return;
                 };
-                looked_at = self.scope_in(group, scope);
-                self.look_at_group(group, &looked_at);
+                self.look_at_group(group, scope);
             }
             Subject::Outlet(relay) => self.look_at_outlet(relay),
         }
-        match (looked_at, self.wake) {
-            (LookScope::Whole, wake) => self.state.deadlines.set(subject, wake),
-            // The deadline of the other members stays.
-            (LookScope::Members(_), Some(wake)) => self.state.deadlines.set_latest(subject, wake),
-            (LookScope::Members(_), None) => {}
-        }
+        self.state.deadlines.set(subject, self.wake);
     }
 
-    /// After the last look at some members of a group one at all of them finds nothing to do. Tests do that after every other
+    /// After the last look at some members of a group one at all of them finds nothing to do, now or sooner. Tests do that after every other
     /// event: the other half shows what comes of the group when only some are looked at.
     #[cfg(test)]
     fn look_at_the_others(&mut self, group: &Group) {
         let effects = self.state.take_effects();
         let subject = Subject::Group(group.id.clone());
-        Cycle::new(self.state, self.now).run(subject, LookScope::Whole);
+        Cycle::new(self.state, self.now).run(subject.clone(), LookScope::Whole);
         let more = self.state.take_effects();
         assert!(more.is_empty(), "{:?}: {more:?} after {effects:?}", self.now);
+        let is_late = |wake| self.wake.is_none_or(|known| known > wake);
+        let wake = self.state.deadlines.of(&subject);
+        assert!(
+            !wake.is_some_and(is_late),
+            "{wake:?}, not {:?}, after {effects:?}",
+            self.wake
+        );
         for effect in effects {
             self.state.push(effect);
         }
@@ -151,10 +151,14 @@ impl<'a> Cycle<'a> {
         }
     }
 
-    fn look_at_group(&mut self, group: &Group, scope: &LookScope) {
+    fn look_at_group(&mut self, group: &Group, scope: LookScope) {
+        let scope = &self.scope_in(group, scope);
         let members: Vec<&OutletPath> = group.outlets.iter().filter(|path| scope.has(path)).collect();
         if let Some(state) = self.state.groups.get_mut(&group.id) {
             state.renews_at = None;
+            if *scope == LookScope::Whole {
+                state.wakes.clear();
+            }
         }
         let ended = self.end_overrides(group, &members);
         for path in &members {
@@ -164,11 +168,14 @@ impl<'a> Cycle<'a> {
         }
         self.decide(group, scope, &members);
         self.switch_off_after(ended);
+        let mut wakes = Vec::with_capacity(members.len());
         for path in &members {
             self.send_waiting(path);
+            wakes.push(self.wake.take());
         }
         self.look_ahead(group, scope);
-        for path in members.iter().copied() {
+        for (path, wake) in members.iter().copied().zip(wakes) {
+            self.wake = wake;
             if self
                 .state
                 .outlet(path)
@@ -185,6 +192,10 @@ impl<'a> Cycle<'a> {
             self.watch_mismatch(path);
             self.state.publish_outlet(path, self.now);
             self.persist_outlet(path);
+            let wake = self.wake.take();
+            if let Some(state) = self.state.groups.get_mut(&group.id) {
+                state.set_wake(path, wake);
+            }
         }
         self.state.publish_group(group, self.now);
         self.persist_group(group);
@@ -197,9 +208,8 @@ impl<'a> Cycle<'a> {
                 .filter(|at| *at > self.now.wall)
                 .map(|at| self.now.steady_at(at));
             let energy = state.energy.wake().filter(|at| *at > self.now.steady);
-            for at in plan.into_iter().chain(energy) {
-                self.wake_at(at);
-            }
+            let members = state.wakes.values().copied();
+            self.wake = members.chain(plan).chain(energy).min();
         }
         #[cfg(test)]
         if *scope != LookScope::Whole && self.state.batch.is_multiple_of(2) && !self.state.is_dirty() {

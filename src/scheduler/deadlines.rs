@@ -43,6 +43,12 @@ impl Deadlines {
         }
     }
 
+    /// The deadline of a subject.
+    #[cfg(test)]
+    pub fn of(&self, subject: &Subject) -> Option<Steady> {
+        self.of.get(subject).copied()
+    }
+
     /// The first deadline of all.
     pub fn next(&self) -> Option<Steady> {
         self.queue.first().map(|(at, _)| *at)

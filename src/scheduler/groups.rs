@@ -38,6 +38,8 @@ pub struct GroupState {
     pub turns: Turns,
     /// What comes next.
     ahead: Ahead,
+    /// When to look at each member again.
+    pub wakes: NameMap<OutletPath, Steady>,
     /// From when on a reading renews the lease of a member.
     pub renews_at: Option<Steady>,
     silence: Silence,
@@ -165,6 +167,14 @@ impl GroupState {
             }
         }
         state
+    }
+
+    /// When to look at a member again.
+    pub fn set_wake(&mut self, path: &OutletPath, wake: Option<Steady>) {
+        match wake {
+            Some(wake) => self.wakes.insert(path.clone(), wake),
+            None => self.wakes.remove(path),
+        };
     }
 
     /// Whether what is planned and expected holds for members that nothing happened to.
