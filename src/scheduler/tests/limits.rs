@@ -85,6 +85,23 @@ async fn rule_07_a_plug_switched_on_by_its_button_trips_at_max_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn rule_07_a_cooldown_ends_also_where_the_day_is_used_up() {
+    let mut group = heater();
+    group.outlets = vec!["heater".parse().unwrap(), "mats/1".parse().unwrap()];
+    group.limits.cooldown = "6s".parse().unwrap();
+    group.limits.max_on_per_day = "15s".parse().unwrap();
+    let mut simulation = simulation(group, "2024-06-21T09:00:00").await;
+    simulation.set("heater", ON).await;
+    simulation.pass("17s").await;
+    assert_eq!(simulation.power("heater"), OFF);
+    assert!(simulation.standing("heater").cooldown_until.is_some());
+    assert_eq!(simulation.group().safety, SafetyState::Tripped);
+    simulation.pass("8s").await;
+    assert_eq!(simulation.standing("heater").cooldown_until, None);
+    assert_eq!(simulation.group().cooldown_until, None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn rule_07_a_restart_two_hours_into_six_leaves_four() {
     let mut simulation = simulation(heater(), "2024-06-21T09:00:00").await;
     simulation.relay("heater").countdown = DeviceCountdown::Unsupported;

@@ -107,14 +107,21 @@ pub(super) fn decide(
     let held_until = hold.and_then(|hold| hold.block.until);
     let override_until = in_force.and_then(|(_, end)| end);
     let heats_until = thermostat.as_ref().and_then(|thermostat| thermostat.wake);
-    let changes = [level.wake, override_until, limit_until, held_until, heats_until];
+    let cooldown_until = run_time.cooldown_until(inputs.now.steady);
+    let cooldown_until = cooldown_until.map(|end| inputs.now.wall_at(end));
+    let changes = [
+        level.wake,
+        override_until,
+        limit_until,
+        cooldown_until,
+        held_until,
+        heats_until,
+    ];
     let wake = changes
         .into_iter()
         .flatten()
         .filter(|at| *at > inputs.now.wall)
         .min();
-    let cooldown_until = run_time.cooldown_until(inputs.now.steady);
-    let cooldown_until = cooldown_until.map(|end| inputs.now.wall_at(end));
     OutletPlan {
         group: group.id.clone(),
         desired: decision.desired,
