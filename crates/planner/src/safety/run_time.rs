@@ -11,6 +11,8 @@ use crate::{Now, Power, Steady};
 const CLOCK_BEHIND: SignedDuration = SignedDuration::from_hours(48);
 /// A wall clock that shows an earlier time was never set: a machine without a battery for its clock starts in 1970.
 const FIRST_PLAUSIBLE: Timestamp = Timestamp::constant(1_704_067_200, 0);
+/// What is less of a day is not worth a run: a relay would close and open.
+const SHORTEST_RUN: SignedDuration = SignedDuration::from_secs(1);
 
 /// What one outlet has run. Lengths are on the steady clock, so no wall clock shortens them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -291,11 +293,17 @@ impl RunTime {
         })
     }
 
+    /// A run is known from the seconds of its device, so that it may seem to have left a part of one.
     fn day_block(&self, limits: &Limits, now: Now, zone: &TimeZone) -> Option<Block> {
         let Limit::Of(limit) = limits.max_on_per_day else {
             return None;
         };
-        (self.spent_today(now, zone) >= limit.length()).then(|| Block {
+        let left = limit.length().saturating_sub(self.spent_today(now, zone));
+        let is_used_up = match self.on_since {
+            Some(_) => left <= SignedDuration::ZERO,
+            None => left < SHORTEST_RUN,
+        };
+        is_used_up.then(|| Block {
             cause: Cause::MaxOnPerDay,
             since: now.wall,
             until: Some(next_midnight(now.wall, zone)),

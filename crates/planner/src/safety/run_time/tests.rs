@@ -442,3 +442,19 @@ fn a_run_of_a_backup_counts_once_it_is_seen() {
         assert!(!kept.contains("backup"), "{kept}");
     }
 }
+
+#[test]
+fn less_than_a_second_of_a_day_is_no_run() {
+    for (milliseconds, allowed) in [(38_900, true), (39_100, false), (40_000, false)] {
+        let mut outlet = Outlet::new(Limits {
+            max_on_per_day: limit("40s"),
+            ..Limits::NONE
+        });
+        outlet.on();
+        let run = SignedDuration::from_millis(milliseconds);
+        outlet.now.wall = after(outlet.now.wall, run);
+        outlet.now.steady = outlet.now.steady.after(run);
+        outlet.off();
+        assert_eq!(outlet.refused().is_none(), allowed, "{milliseconds} ms");
+    }
+}
