@@ -284,6 +284,8 @@ impl Operator {
             "ok" => self.believe(command, &answer),
             // What the device was asked for and did not confirm may have happened.
             _ if answer["attempts"] != 0 => self.doubt(command),
+            // One that failed, and whose answer a broker that stalls held back, is carried out when it is sent again.
+            _ if command.sent > 1 => self.doubt(command),
             "no_answer" | "not_confirmed" => self.doubt(command),
             // It means that nothing was sent to the device.
             _ => {}
