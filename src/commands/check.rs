@@ -167,7 +167,8 @@ fn notify_row(target: &NotifyTarget) -> Row {
 }
 
 /// How to connect to this broker and no other.
-fn broker_options(settings: &Settings, address: &Broker) -> Result<LinkOptions, ExitError> {
+/// What the bridge connects with, to one of its brokers.
+pub(super) fn broker_options(settings: &Settings, address: &Broker) -> Result<LinkOptions, ExitError> {
     let options = link_options(settings, &settings.topics()).map_err(StartError::from)?;
     Ok(LinkOptions {
         brokers: vec![address.clone()],

@@ -12,7 +12,7 @@ use tracing::warn;
 
 use tokio::{net::TcpListener, signal::unix::Signal};
 
-use super::{ExitAction, ExitError, log_start, output, signals::Signals, sources};
+use super::{ExitAction, ExitError, check::broker_options, log_start, output, signals::Signals, sources};
 use crate::{
     app::bridge::{Bridge, StartError},
     cli::{DemoArgs, SettingsArgs},
@@ -21,7 +21,7 @@ use crate::{
     domain::{devices::ClientChoice, report::Availability, search_area::SearchArea, topics::BridgeTopic},
     mqtt::{
         availability,
-        link::{Broker, Filter, LinkOptions, RetainedProbe, clear_retained, probe_retained},
+        link::{Broker, Filter, RetainedProbe, clear_retained, probe_retained},
         link_options,
     },
     system::{Secret, clock::Clock, tasks::Tasks, telemetry},
@@ -110,13 +110,9 @@ async fn page_address() -> io::Result<SocketAddr> {
 
 /// The broker that the bridge will use: the first one that works. Another demo there would clear the topics of this one.
 async fn reached_broker(settings: &Settings) -> Result<Option<Broker>, ExitError> {
-    let all = link_options(settings, &settings.topics()).map_err(StartError::from)?;
-    let state = all.will.topic.clone();
-    for broker in &all.brokers {
-        let options = LinkOptions {
-            brokers: vec![broker.clone()],
-            ..all.clone()
-        };
+    for broker in &settings.mqtt.brokers {
+        let options = broker_options(settings, broker)?;
+        let state = options.will.topic.clone();
         let probe = probe_retained(options, &state, BROKER_BUDGET).await;
         match probe.map_err(StartError::from)? {
             RetainedProbe::Payload(payload) if payload == availability(Availability::Online) => {
