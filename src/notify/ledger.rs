@@ -37,7 +37,7 @@ pub struct NotifyLedger {
     waiting: VecDeque<Notice>,
     /// What waits for one address alone, which did not take it yet; the others have it.
     late: BTreeMap<String, VecDeque<Notice>>,
-    /// Notifications that did not fit, or that nobody takes, since the last message.
+    /// Notifications that did not fit, or that no address takes, since the last message.
     left_out: u64,
 }
 

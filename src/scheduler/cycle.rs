@@ -174,8 +174,8 @@ impl<'a> Cycle<'a> {
             wakes.push(self.wake.take());
         }
         self.look_ahead(group, scope);
-        for (path, wake) in members.iter().copied().zip(wakes) {
-            self.wake = wake;
+        for (path, wake) in members.iter().copied().zip(&mut wakes) {
+            self.wake = *wake;
             if self
                 .state
                 .outlet(path)
@@ -192,17 +192,17 @@ impl<'a> Cycle<'a> {
             self.watch_mismatch(path);
             self.state.publish_outlet(path, self.now);
             self.persist_outlet(path);
-            let wake = self.wake.take();
-            if let Some(state) = self.state.groups.get_mut(&group.id) {
-                state.set_wake(path, wake);
-            }
+            *wake = self.wake.take();
         }
         self.state.publish_group(group, self.now);
         self.persist_group(group);
-        for path in members {
+        for path in &members {
             self.state.settle(path);
         }
-        if let Some(state) = self.state.groups.get(&group.id) {
+        if let Some(state) = self.state.groups.get_mut(&group.id) {
+            for (path, wake) in members.into_iter().zip(wakes) {
+                state.set_wake(path, wake);
+            }
             let plan = state.plan().and_then(|plan| plan.wake);
             let plan = plan
                 .filter(|at| *at > self.now.wall)

@@ -4,7 +4,8 @@
 //! channel, no file and no clock. [`task`] turns channels and timers into events, and effects into messages.
 //!
 //! An event marks the members of groups (and outlets without a group) that it concerns. Only they are looked at: planned,
-//! reconciled and published ([`cycle`]), and with them all of a group whose members depend on each other. What happens later waits in one queue of [`deadlines`].
+//! reconciled and published ([`cycle`]), and with them all of a group whose members depend on each other. What happens
+//! later waits in one queue of [`deadlines`].
 //!
 //! | file | what |
 //! |---|---|

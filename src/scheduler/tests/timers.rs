@@ -228,8 +228,8 @@ async fn rule_12_a_countdown_does_not_prolong_a_limit() {
     );
 }
 
-#[tokio::test(start_paused = true)]
-async fn rule_12_after_a_countdown_schedules_wait_for_their_next_edge() {
+/// A heater that is on by day, and again for an hour of the night.
+async fn by_day_and_night() -> Simulation {
     let mut group = group(vec![
         schedule("day", "08:00", "20:00"),
         schedule("night", "22:00", "23:00"),
@@ -237,6 +237,12 @@ async fn rule_12_after_a_countdown_schedules_wait_for_their_next_edge() {
     group.outlets = vec!["heater".parse().unwrap()];
     let mut simulation = simulation(group, "2024-06-21T09:00:00").await;
     simulation.pass("6s").await;
+    simulation
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_after_a_countdown_schedules_wait_for_their_next_edge() {
+    let mut simulation = by_day_and_night().await;
     assert_eq!(simulation.power("heater"), ON);
     done(&mut simulation, "heater", Action::CountDown(minutes(10))).await;
     let standing = simulation.standing("heater");
@@ -294,13 +300,7 @@ async fn planned(simulation: &mut Simulation) -> Vec<String> {
 
 #[tokio::test(start_paused = true)]
 async fn rule_13_a_plan_knows_the_countdown_of_an_outlet() {
-    let mut group = group(vec![
-        schedule("day", "08:00", "20:00"),
-        schedule("night", "22:00", "23:00"),
-    ]);
-    group.outlets = vec!["heater".parse().unwrap()];
-    let mut simulation = simulation(group, "2024-06-21T09:00:00").await;
-    simulation.pass("6s").await;
+    let mut simulation = by_day_and_night().await;
     done(&mut simulation, "heater", Action::CountDown(minutes(10))).await;
     let expected = [
         "09:10 [heater] OFF manual OFF (command at 09:10), until 22:00",
